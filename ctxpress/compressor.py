@@ -1,23 +1,54 @@
-"""A request body in, a shorter one out: formats, pipeline and report put together.
+"""A request body in, a shorter one out: formats, pipelines and reports put together.
 
-The proxy, ``POST /v1/compress`` and the SDK all go through :class:`RequestCompressor`.
+The proxy and ``POST /v1/compress`` go through :class:`RequestCompressor`; the SDK uses the same
+pipelines. Build one with ``create_compressor`` (module ``assembly``).
 """
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
+from ctxpress.cache.key import Namespace
+from ctxpress.cache.store import Store
+from ctxpress.document import ContextDocument
+from ctxpress.errors import ConfigError, FormatError, StageError
+from ctxpress.formats import ParsedRequest, parse, parse_messages, render, render_messages
+from ctxpress.formats.options import ParseOptions
+from ctxpress.hookspecs import Observer
+from ctxpress.nearest import did_you_mean
+from ctxpress.pipeline import Pipeline, PipelineResult, RunOptions
 from ctxpress.report import Report
+from ctxpress.stage import Skip, TokenCounter
 
-__all__ = ["CompressedBody", "RequestCompressor", "RequestPolicy"]
+__all__ = [
+    "CompressedBody",
+    "CompressedMessages",
+    "PipelineEntry",
+    "RequestCompressor",
+    "RequestPolicy",
+]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Message = dict[str, Any]
+
+_PARSE_INLINE_BYTES = 32_768  # larger bodies are parsed in a thread so that the loop stays free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestPolicy:
     """What to do with one request. ``namespace`` keys every store entry (law 7)."""
 
-    namespace: object
+    namespace: Namespace
     pipeline: str | None
     mode: Literal["off", "observe", "on"] = "on"
     keep_ratio: float | None = None
@@ -32,11 +63,41 @@ class CompressedBody:
     report: Report
 
 
-class RequestCompressor:
-    """Holds the pipelines of one configuration; safe for concurrent requests.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressedMessages:
+    """A list of messages of the same length as the one given, and the report about it."""
 
-    Built by ``create_compressor(config)``; ``aclose`` ends its threads and its store.
-    """
+    messages: list[Message]
+    report: Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineEntry:
+    """A pipeline and how bodies are cut up for it."""
+
+    pipeline: Pipeline
+    options: ParseOptions
+
+
+class RequestCompressor:
+    """Holds the pipelines of one configuration; safe for concurrent requests."""
+
+    def __init__(
+        self,
+        pipelines: Mapping[str, PipelineEntry],
+        *,
+        counter_of: Callable[[str | None], TokenCounter],
+        store: Store,
+        near: Store,
+        executor: ThreadPoolExecutor,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.pipelines = dict(pipelines)
+        self._counter_of = counter_of
+        self._store = store
+        self._near = near
+        self._executor = executor
+        self._observers = tuple(observers)
 
     async def compress_body(
         self, format_name: str, raw: bytes, policy: RequestPolicy
@@ -50,8 +111,162 @@ class RequestCompressor:
         :raises StageError: a stage failed and the pipeline is ``strict``.
         :raises ConfigError: ``policy.pipeline`` names nothing.
         """
-        raise NotImplementedError
+        started = time.monotonic()
+        entry = self._entry(policy.pipeline)
+        if policy.mode == "off" and b'ctxpress' not in raw:
+            return CompressedBody(body=raw, report=_skipped(policy.pipeline, Skip.OFF))
+        options = entry.options if entry else ParseOptions()
+        try:
+            parsed = await self._off_loop(len(raw), lambda: parse(format_name, raw, options))
+        except FormatError as error:
+            if error.code is None:
+                raise
+            return CompressedBody(
+                body=raw, report=_skipped(policy.pipeline, Skip(error.code), str(error))
+            )
+        policy, entry = self._with_extension(policy, parsed)
+        try:
+            result = await self._run(parsed.document, entry, policy)
+        except StageError:
+            raise
+        except Exception:
+            logger.exception("compression failed; the request goes as it came")
+            return CompressedBody(
+                body=parsed.body, report=_skipped(policy.pipeline, Skip.STAGE_FAILED)
+            )
+        if isinstance(result, Report):
+            return CompressedBody(body=parsed.body, report=result)
+        body, report = parsed.body, result.report
+        if report.applied:
+            try:
+                body = await self._off_loop(len(raw), lambda: render(parsed, result.document))
+            except FormatError as error:
+                report = dataclasses.replace(
+                    report, applied=False, tokens_after=report.tokens_before,
+                    skipped=Skip(error.code or Skip.UNSUPPORTED_SHAPE), reason=str(error),
+                )
+        report = dataclasses.replace(report, elapsed_ms=(time.monotonic() - started) * 1000)
+        self._observe(report)
+        return CompressedBody(body=body, report=report)
+
+    async def compress_messages(
+        self, messages: list[Message], model: str | None, policy: RequestPolicy
+    ) -> CompressedMessages:
+        """Compress a list of OpenAI or Anthropic messages; the input is not changed.
+
+        :raises FormatError: ``messages`` is not a list of messages.
+        :raises StageError: a stage failed and the pipeline is ``strict``.
+        :raises ConfigError: ``policy.pipeline`` names nothing.
+        """
+        entry = self._entry(policy.pipeline)
+        options = entry.options if entry else ParseOptions()
+        parsed = await self._off_loop(
+            _PARSE_INLINE_BYTES + 1, lambda: parse_messages(messages, model, options)
+        )
+        result = await self._run(parsed.document, entry, policy)
+        if isinstance(result, Report):
+            return CompressedMessages(messages=messages, report=result)
+        self._observe(result.report)
+        if not result.report.applied:
+            return CompressedMessages(messages=messages, report=result.report)
+        rendered = render_messages(parsed, result.document)
+        return CompressedMessages(messages=rendered, report=result.report)
+
+    async def compress_document(
+        self, document: ContextDocument, policy: RequestPolicy, options: RunOptions
+    ) -> PipelineResult:
+        """Run a pipeline over a document that the caller built (the SDK's text and documents).
+
+        :raises StageError: a stage failed and the pipeline is ``strict``.
+        :raises ConfigError: ``policy.pipeline`` names nothing, or is missing.
+        """
+        entry = self._entry(policy.pipeline)
+        if entry is None:
+            raise ConfigError("name a pipeline")
+        return await entry.pipeline.run(
+            document,
+            namespace=policy.namespace,
+            counter=self._counter_of(document.model),
+            options=options,
+        )
+
+    async def ping(self) -> None:
+        """Ask the store whether it is there.
+
+        :raises StoreError: when it is not.
+        """
+        await self._store.ping()
 
     async def aclose(self) -> None:
-        """Release threads, models and the store."""
-        raise NotImplementedError
+        """Release the threads and the store."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        await self._near.aclose()
+        await self._store.aclose()
+
+    async def _run(
+        self, document: ContextDocument, entry: PipelineEntry | None, policy: RequestPolicy
+    ) -> PipelineResult | Report:
+        """The pipeline's result, or only a report where it was not to run."""
+        if policy.mode == "off" or entry is None:
+            return _skipped(policy.pipeline, Skip.OFF)
+        if policy.bypass:
+            await entry.pipeline.remember_untouched(
+                document, namespace=policy.namespace, code=Skip.BYPASS
+            )
+            return _skipped(policy.pipeline, Skip.BYPASS)
+        return await entry.pipeline.run(
+            document,
+            namespace=policy.namespace,
+            counter=self._counter_of(document.model),
+            options=RunOptions(keep_ratio=policy.keep_ratio, applied=policy.mode == "on"),
+        )
+
+    def _with_extension(
+        self, policy: RequestPolicy, parsed: ParsedRequest
+    ) -> tuple[RequestPolicy, PipelineEntry | None]:
+        """The policy as the body's own ``ctxpress`` field changes it; headers win over it."""
+        extension = parsed.extension
+        if extension is not None:
+            policy = dataclasses.replace(
+                policy,
+                pipeline=extension.pipeline or policy.pipeline,
+                keep_ratio=policy.keep_ratio or extension.keep_ratio,
+                bypass=policy.bypass or extension.bypass,
+            )
+        try:
+            return policy, self._entry(policy.pipeline)
+        except ConfigError as error:
+            raise FormatError(f"ctxpress.pipeline: {error}") from error
+
+    def _entry(self, name: str | None) -> PipelineEntry | None:
+        if name is None:
+            return None
+        entry = self.pipelines.get(name)
+        if entry is None:
+            raise ConfigError(
+                f"no pipeline is called {name!r}{did_you_mean(name, self.pipelines)}"
+            )
+        return entry
+
+    async def _off_loop(self, size_bytes: int, function: Callable[[], T]) -> T:
+        if size_bytes <= _PARSE_INLINE_BYTES:
+            return function()
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+
+    def _observe(self, report: Report) -> None:
+        for observer in self._observers:
+            try:
+                observer(report)
+            except Exception:
+                logger.exception("an observer failed")
+
+
+def _skipped(pipeline: str | None, code: Skip, reason: str | None = None) -> Report:
+    return Report(pipeline=pipeline, skipped=code, reason=reason or _REASONS.get(code))
+
+
+_REASONS = {
+    Skip.OFF: "compression is off for this tenant; set mode: on and name a pipeline",
+    Skip.BYPASS: "the request asked to be left alone (x-ctxpress-bypass)",
+    Skip.STAGE_FAILED: "compression failed as a whole; the log says where",
+}

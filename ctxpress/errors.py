@@ -49,7 +49,15 @@ class MissingDependencyError(CtxpressError):
 
 
 class FormatError(CtxpressError):
-    """A request body cannot be read as its endpoint's shape; it is forwarded as it came."""
+    """A request body cannot be read as its endpoint's shape.
+
+    ``code`` is the ``stage.Skip`` value under which the body is forwarded as it came; ``None``
+    where the fault lies in the request's own ``ctxpress`` field, which is the caller's to mend.
+    """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ModelError(CtxpressError):
