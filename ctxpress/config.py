@@ -1,0 +1,169 @@
+"""The one configuration file as frozen types. Reading it with good errors: ``config_file``.
+
+Names equal the YAML keys (DESIGN: docs/configuration.md). Every model forbids unknown keys; no
+validator changes a value.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, field_validator, model_validator
+
+__all__ = [
+    "Config",
+    "PipelineConfig",
+    "PluginsConfig",
+    "ProtectConfig",
+    "StageConfig",
+    "TenantConfig",
+    "TenantModelConfig",
+    "UpstreamConfig",
+]
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+KeepRatio = Annotated[float, Field(gt=0, le=1)]
+Mode = Literal["off", "observe", "on"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PluginsConfig(_Model):
+    """Distributions whose plugins may be loaded; nothing else installed is imported."""
+
+    enabled: tuple[str, ...] = ("ctxpress",)
+
+
+class UpstreamConfig(_Model):
+    """An LLM backend. ``base_url`` may end in ``/v1`` or not; paths are joined either way."""
+
+    kind: Literal["openai", "anthropic"] = "openai"
+    base_url: HttpUrl
+    api_key_env: str | None = None
+    connect_timeout_ms: float = Field(default=10_000, gt=0)
+    read_timeout_ms: float | None = Field(default=None, gt=0)
+    max_retries: int = Field(default=2, ge=0, le=10)
+
+
+class ProtectConfig(_Model):
+    """What a tenant protects beyond the laws, and what it releases."""
+
+    numbers: bool = False
+    terms: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    read_tools: tuple[str, ...] = ()
+
+    @field_validator("patterns")
+    @classmethod
+    def _patterns_compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            _compile(pattern)
+        return patterns
+
+
+class StageConfig(BaseModel):
+    """One step: ``use`` names the stage, every other key belongs to that stage's own model."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    use: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys beside ``use``."""
+        return dict(self.model_extra or {})
+
+
+class PipelineConfig(_Model):
+    """An ordered list of stages and the rules around them.
+
+    ``min_tokens``: messages with fewer compressible tokens than this go untouched.
+    ``deadline_ms``: time for all stages of a request; ``auto`` grows with its size.
+    """
+
+    stages: tuple[StageConfig, ...]
+    min_tokens: int = Field(default=256, ge=0)
+    deadline_ms: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"
+    system: Literal["protect", "compress"] = "protect"
+    assistant: Literal["protect", "compress"] = "protect"
+    protect: ProtectConfig = ProtectConfig()
+    document_pattern: str | None = None
+    strict: bool = False
+
+    @field_validator("document_pattern")
+    @classmethod
+    def _pattern_has_text(cls, pattern: str | None) -> str | None:
+        if pattern is not None and "text" not in _compile(pattern).groupindex:
+            raise ValueError("document_pattern needs a named group (?P<text>…)")
+        return pattern
+
+
+class TenantModelConfig(_Model):
+    """What differs for models whose name matches a pattern such as ``gpt-*``."""
+
+    pipeline: str | None = None
+    upstream: str | None = None
+    mode: Mode | None = None
+
+
+class TenantConfig(_Model):
+    """A tenant: who it is (key hashes), where its requests go, and what is done to them."""
+
+    key_hashes: tuple[Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")], ...] = ()
+    upstream: str
+    mode: Mode = "on"
+    pipeline: str | None = None
+    models: dict[str, TenantModelConfig] = Field(default_factory=dict)
+
+
+class Config(_Model):
+    """The whole file."""
+
+    version: Literal[1]
+    plugins: PluginsConfig = PluginsConfig()
+    auth: Literal["passthrough", "keys"] = "keys"
+    store: str = "disk://"
+    upstreams: dict[Name, UpstreamConfig] = Field(default_factory=dict)
+    pipelines: dict[Name, PipelineConfig] = Field(default_factory=dict)
+    tenants: dict[Name, TenantConfig] = Field(default_factory=dict)
+    max_body_bytes: int = Field(default=128 * 1024 * 1024, gt=0)
+    max_compress_bytes: int = Field(default=16 * 1024 * 1024, gt=0)
+    outcome_ttl_s: float = Field(default=7 * 86_400, gt=0)
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Config:
+        for name, tenant in self.tenants.items():
+            places = [("", tenant.upstream, tenant.pipeline)]
+            places += [(f".models.{p}", m.upstream, m.pipeline) for p, m in tenant.models.items()]
+            for where, upstream, pipeline in places:
+                _require(upstream, self.upstreams, f"tenants.{name}{where}.upstream")
+                _require(
+                    pipeline, {*self.pipelines, *PRESETS}, f"tenants.{name}{where}.pipeline"
+                )
+        return self
+
+
+PRESETS = ("lossless", "balanced", "aggressive")
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+
+
+def _require(value: str | None, known: Any, where: str) -> None:
+    if value is not None and value not in known:
+        raise ReferenceToNothingError(where, value, tuple(known))
+
+
+class ReferenceToNothingError(ValueError):
+    """A name in the file refers to nothing; ``config_file`` turns it into a placed error."""
+
+    def __init__(self, where: str, value: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"{where}: nothing is called {value!r}")
+        self.where, self.value, self.known = where, value, known

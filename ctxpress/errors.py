@@ -1,0 +1,76 @@
+"""Every way ctxpress fails.
+
+::
+
+    CtxpressError
+      ConfigError               the configuration file, an option or a command-line value is wrong
+      PluginError               a plugin cannot be loaded, or two claim one name
+      MissingDependencyError    an optional package is absent; the message holds the install command
+      FormatError               a request body is not of the shape its endpoint takes
+      ModelError                model files are missing, damaged or unsuited
+      StageError                a stage failed (raised to the caller only under ``strict``)
+        LawError                a stage's output broke a law: protected text, ranges, growth
+        DeadlineError           the time budget ran out
+      StoreError                a store is unreachable, slow, full or holds nonsense
+      UpstreamError             the LLM backend cannot be reached
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "CtxpressError",
+    "DeadlineError",
+    "FormatError",
+    "LawError",
+    "MissingDependencyError",
+    "ModelError",
+    "PluginError",
+    "StageError",
+    "StoreError",
+    "UpstreamError",
+]
+
+
+class CtxpressError(Exception):
+    """Base of all errors that ctxpress raises on purpose."""
+
+
+class ConfigError(CtxpressError):
+    """The configuration is wrong; the message names file, line, what is wrong and what is valid."""
+
+
+class PluginError(CtxpressError):
+    """A plugin cannot be loaded or clashes with another; the message names both distributions."""
+
+
+class MissingDependencyError(CtxpressError):
+    """An optional dependency is not installed; the message holds the exact install command."""
+
+
+class FormatError(CtxpressError):
+    """A request body cannot be read as its endpoint's shape; it is forwarded as it came."""
+
+
+class ModelError(CtxpressError):
+    """Model files are missing, damaged, or not of the expected kind."""
+
+
+class StageError(CtxpressError):
+    """A stage failed. The pipeline turns it into a skip unless ``strict`` is set."""
+
+
+class LawError(StageError):
+    """A stage's output broke one of the laws, so it was thrown away."""
+
+
+class DeadlineError(StageError):
+    """The time budget of a request ran out while a stage worked."""
+
+
+class StoreError(CtxpressError):
+    """A store is unreachable, timed out, is full, or was asked to hold too large a value."""
+
+
+class UpstreamError(CtxpressError):
+    """The LLM backend cannot be reached or broke off before its first byte."""

@@ -1,0 +1,179 @@
+"""The contract of a stage: what it declares, what it is given, what is reported about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+from ctxpress.document import ContextDocument
+from ctxpress.errors import DeadlineError
+
+__all__ = [
+    "Skip",
+    "Stage",
+    "StageContext",
+    "StageReport",
+    "StageSkip",
+    "StageTraits",
+    "TokenCounter",
+]
+
+T = TypeVar("T")
+
+
+class TokenCounter(Protocol):
+    """Counts tokens as the target model does, or says that it estimates."""
+
+    @property
+    def identity(self) -> str:
+        """A name that changes whenever counts could change; part of every fingerprint."""
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the counts are calibrated estimates rather than the model's own."""
+
+    def count(self, text: str) -> int:
+        """Tokens in ``text``; any string is fine."""
+
+
+class Skip(StrEnum):
+    """Why something was not compressed. ``docs/skips.md`` documents every code."""
+
+    OFF = "off"
+    OBSERVE = "observe"
+    BYPASS = "bypass"
+    UNPARSEABLE = "unparseable"
+    UNSUPPORTED_TRANSPORT = "unsupported_transport"
+    UNSUPPORTED_SHAPE = "unsupported_shape"
+    DUPLICATE_KEYS = "duplicate_keys"
+    TOO_LARGE = "too_large"
+    PROTECTED = "protected"
+    NOTHING_TO_COMPRESS = "nothing_to_compress"
+    BELOW_MIN_TOKENS = "below_min_tokens"
+    LANGUAGE = "language"
+    EARLIER_TURN = "earlier_turn"
+    SHARED_PREFIX = "shared_prefix"
+    DEADLINE = "deadline"
+    STAGE_FAILED = "stage_failed"
+    LAW_BROKEN = "law_broken"
+    INFLATED = "inflated"
+    STORE_FAILED = "store_failed"
+    NO_SAVING = "no_saving"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTraits:
+    """What a stage promises; the pipeline checks every promise after every run.
+
+    ``extractive``: all that it emits is made of ranges of the original (law 2).
+    ``query_aware``: its result depends on the turn's question; it is left out where many
+    conversations share a prefix (law 3).
+    ``may_grow``: its result may hold more tokens than its input.
+    ``scope``: ``"block"`` stages see one block at a time and are memoised; ``"turn"`` stages see
+    all blocks of the newest turn that have not been sent yet.
+    ``keep_ratio``: the fraction it aims to keep by its configuration, or ``None`` for stages
+    without a ratio. A request's own ``keep_ratio`` is shared out over the stages that have one.
+    ``languages``: ISO 639-1 codes that its model was measured on, or ``None`` where language
+    does not matter; text in another language is protected from it (law 1).
+    """
+
+    extractive: bool = True
+    query_aware: bool = False
+    may_grow: bool = False
+    scope: Literal["block", "turn"] = "block"
+    keep_ratio: float | None = None
+    languages: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageContext:
+    """A stage's only view of the world outside its document.
+
+    ``deadline_s`` is a ``time.monotonic`` value. ``keep_ratio`` overrides the stage's own where a
+    request asked for one, ``target_tokens`` is a hard budget for the unprotected text where the
+    caller gave one. ``executor`` runs a blocking function in the pipeline's bounded thread pool.
+    """
+
+    counter: TokenCounter
+    executor: Callable[[Callable[[], Any]], Awaitable[Any]]
+    deadline_s: float = float("inf")
+    keep_ratio: float | None = None
+    target_tokens: int | None = None
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run CPU or GPU work off the event loop and return its result.
+
+        :raises DeadlineError: when the time budget ends before the work is done or begun.
+        """
+        self.checkpoint()
+        result: T = await self.executor(work)
+        return result
+
+    def checkpoint(self) -> None:
+        """Give up if time has run out: call it between batches of long work, in any thread.
+
+        :raises DeadlineError: when the time budget has run out.
+        """
+        if time.monotonic() >= self.deadline_s:
+            raise DeadlineError("the time budget of this request ran out")
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """One step of a pipeline.
+
+    Built once per pipeline from its frozen configuration; holds no state of a request; may be
+    called concurrently. ``identity`` names everything beside the configuration that decides
+    its output (model hash, algorithm version): it goes into the fingerprint of every memo.
+    """
+
+    @property
+    def traits(self) -> StageTraits:
+        """What this stage promises."""
+
+    @property
+    def identity(self) -> str:
+        """Algorithm version and model hash, for fingerprints."""
+
+    async def apply(self, document: ContextDocument, context: StageContext) -> ContextDocument:
+        """Return ``document`` with shorter spans; untouched blocks may be returned as they are.
+
+        Raise :class:`StageSkip` to say why nothing was done; any other exception is a failure:
+        the pipeline goes on with the text before this stage (law 4).
+        """
+
+
+class StageSkip(Exception):  # noqa: N818 - a signal, not an error
+    """Raised by a stage that has nothing to do; ``code`` and ``reason`` go into the report."""
+
+    def __init__(self, code: Skip, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageReport:
+    """What one stage did in one request, summed over its blocks.
+
+    ``skipped`` is ``None`` when the stage ran on every block it was offered; otherwise it holds
+    the code of the most frequent skip and ``reason`` a sentence that says what would change it.
+    """
+
+    stage: str
+    tokens_in: int
+    tokens_out: int
+    elapsed_ms: float
+    blocks: int = 0
+    blocks_run: int = 0
+    memo_hits: int = 0
+    skipped: Skip | None = None
+    reason: str | None = None
+
+    @property
+    def ran(self) -> bool:
+        """Whether the stage worked on at least one block."""
+        return self.blocks_run > 0
