@@ -58,8 +58,8 @@ class _GraphWriter:
     def norm_of_sum(self, hidden: str, residual: str, name: str, epsilon: float) -> str:
         weight = self.constant(f"{name}.weight", self.state[f"{name}.weight"])
         bias = self.constant(f"{name}.bias", self.state[f"{name}.bias"])
-        inputs = [hidden, residual, weight, bias]
-        return self.node("SkipLayerNormalization", inputs, f"{name}.out", _FUSED, epsilon=epsilon)
+        inputs = [self.node("Add", [hidden, residual], f"{name}.sum"), weight, bias]
+        return self.node("LayerNormalization", inputs, f"{name}.out", axis=-1, epsilon=epsilon)
 
 
 def quantise_rows(weight: FloatArray) -> tuple[npt.NDArray[np.int8], FloatArray]:

@@ -13,13 +13,9 @@ import torch.nn.functional as functional
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from ctxpress.models.scorer import CLS_ID, EDGE_SHAPE, SEP_ID
 from training.data import Passage, epoch_stream
 from training.model import TokenClassifier, keep_scores
-
-CLS_ID, SEP_ID = 101, 102
-EDGE_SHAPE = 0
-"""Shape of the [CLS] and [SEP] that frame a window; inference uses the same."""
-
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
