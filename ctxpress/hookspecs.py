@@ -1,0 +1,58 @@
+"""Every extension point of ctxpress, on one screen.
+
+Hooks are synchronous and only register: a plugin is given a callable and calls it with a name, a
+factory and the frozen pydantic model of its options. Order never matters; it comes from the
+configuration. A name that is taken is an error that names both distributions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pluggy
+from pydantic import BaseModel
+
+from ctxpress.report import Report
+from ctxpress.resources import Resources
+from ctxpress.stage import Stage
+
+__all__ = ["PROJECT", "Observer", "RegisterObserver", "RegisterStage", "hookimpl", "hookspec"]
+
+PROJECT = "ctxpress"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class RegisterStage(Protocol):
+    """``register(name, factory, config_model)``; ``factory(config, resources)`` makes a stage."""
+
+    def __call__(
+        self,
+        name: str,
+        factory: Callable[[Any, Resources], Stage],
+        config_model: type[BaseModel],
+    ) -> None: ...
+
+
+class Observer(Protocol):
+    """Called with the report of every request, after it was compressed; must not block."""
+
+    def __call__(self, report: Report) -> None: ...
+
+
+class RegisterObserver(Protocol):
+    """``register(name, observer)``."""
+
+    def __call__(self, name: str, observer: Observer) -> None: ...
+
+
+@hookspec
+def register_stages(register: RegisterStage) -> None:
+    """Register stages for use in pipelines."""
+
+
+@hookspec
+def register_observers(register: RegisterObserver) -> None:
+    """Register observers of request reports."""

@@ -1,0 +1,186 @@
+"""Finds plugins and builds stages from what they registered. Made by a function; no globals."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pluggy
+from pydantic import BaseModel, ValidationError
+
+from ctxpress import hookspecs
+from ctxpress.errors import ConfigError, CtxpressError, PluginError
+from ctxpress.hookspecs import Observer
+from ctxpress.nearest import did_you_mean
+from ctxpress.plugins import BUILTIN_PLUGINS
+from ctxpress.resources import Resources
+from ctxpress.stage import Stage
+from ctxpress.stage_runner import BuiltStage, fingerprint
+
+__all__ = ["PluginManager", "Registration", "create_plugin_manager"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """One registered stage and where it came from."""
+
+    name: str
+    factory: Callable[[Any, Resources], Stage]
+    config_model: type[BaseModel]
+    distribution: str
+    version: str
+
+
+class PluginManager:
+    """What the enabled plugins registered. Build it with :func:`create_plugin_manager`."""
+
+    def __init__(
+        self, stages: Mapping[str, Registration], observers: Mapping[str, Observer]
+    ) -> None:
+        self.stages = dict(stages)
+        self.observers = dict(observers)
+        self.resources = Resources()
+
+    def build_stage(self, name: str, options: Mapping[str, Any]) -> BuiltStage:
+        """Build a stage from its options.
+
+        :raises ConfigError: unknown stage or option, or a value out of range.
+        """
+        registration = self.stages.get(name)
+        if registration is None:
+            raise ConfigError(f"no stage is called {name!r}{did_you_mean(name, self.stages)}")
+        try:
+            config = registration.config_model.model_validate(dict(options))
+        except ValidationError as error:
+            raise ConfigError(_first_problem(name, registration.config_model, error)) from error
+        try:
+            stage = registration.factory(config, self.resources)
+        except CtxpressError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"stage {name!r} of {registration.distribution} cannot be built: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return BuiltStage(
+            name=name,
+            stage=stage,
+            fingerprint=fingerprint(name, stage.identity, config.model_dump_json()),
+        )
+
+
+def create_plugin_manager(
+    enabled: Iterable[str] = (hookspecs.PROJECT,), *, plugins: Iterable[object] = ()
+) -> PluginManager:
+    """Load the built-in plugins, those of ``enabled`` distributions, and ``plugins`` themselves.
+
+    Installed plugins are found by the entry-point group ``ctxpress``; only distributions named in
+    ``enabled`` are imported.
+
+    :raises PluginError: a plugin is not installed, cannot be imported, misspells a hook, or
+        takes a name that is taken.
+    """
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    origin: dict[int, tuple[str, str]] = {}
+    for distribution in enabled:
+        for plugin, version in _load(distribution):
+            manager.register(plugin)
+            origin[id(plugin)] = (distribution, version)
+    for plugin in plugins:
+        manager.register(plugin)
+        origin[id(plugin)] = (getattr(plugin, "__name__", type(plugin).__name__), "")
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"a plugin implements a hook that does not exist: {error}") from error
+    return _collect(manager, origin)
+
+
+def _collect(
+    manager: pluggy.PluginManager, origin: Mapping[int, tuple[str, str]]
+) -> PluginManager:
+    stages: dict[str, Registration] = {}
+    observers: dict[str, Observer] = {}
+    owners: dict[tuple[str, str], str] = {}
+
+    def claim(what: str, name: str, distribution: str) -> None:
+        first = owners.get((what, name))
+        if first is not None:
+            raise PluginError(f"{what} {name!r} is registered by both {first} and {distribution}")
+        owners[what, name] = distribution
+
+    for implementation in manager.hook.register_stages.get_hookimpls():
+        distribution, version = origin[id(implementation.plugin)]
+
+        def register_stage(
+            name: str,
+            factory: Callable[[Any, Resources], Stage],
+            config_model: type[BaseModel],
+            distribution: str = distribution,
+            version: str = version,
+        ) -> None:
+            claim("stage", name, distribution)
+            stages[name] = Registration(
+                name=name,
+                factory=factory,
+                config_model=config_model,
+                distribution=distribution,
+                version=version,
+            )
+
+        implementation.function(register=register_stage)
+    for implementation in manager.hook.register_observers.get_hookimpls():
+        distribution, _ = origin[id(implementation.plugin)]
+
+        def register_observer(
+            name: str, observer: Observer, distribution: str = distribution
+        ) -> None:
+            claim("observer", name, distribution)
+            observers[name] = observer
+
+        implementation.function(register=register_observer)
+    return PluginManager(dict(sorted(stages.items())), dict(sorted(observers.items())))
+
+
+def _load(distribution: str) -> list[tuple[object, str]]:
+    """The plugin modules of one distribution and its version."""
+    if distribution == hookspecs.PROJECT:
+        return [(importlib.import_module(name), _version(distribution)) for name in BUILTIN_PLUGINS]
+    try:
+        installed = importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        raise PluginError(
+            f"the plugin {distribution!r} is enabled but not installed: pip install {distribution}"
+        ) from None
+    found = [e for e in installed.entry_points if e.group == hookspecs.PROJECT]
+    if not found:
+        raise PluginError(f"{distribution!r} has no entry point in the group 'ctxpress'")
+    loaded = []
+    for entry in found:
+        try:
+            loaded.append((entry.load(), installed.version))
+        except Exception as error:
+            raise PluginError(
+                f"the plugin {distribution!r} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+    return loaded
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "source"
+
+
+def _first_problem(name: str, model: type[BaseModel], error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        hint = did_you_mean(field, model.model_fields)
+        return f"stage {name!r} has no option {field!r}{hint}"
+    return f"stage {name!r}, option {field!r}: {problem['msg']}"

@@ -1,0 +1,138 @@
+"""The memo of stage results: a repeated block costs a look-up instead of a model run.
+
+Keyed by the block's content and everything else that decides the result, so replicas that share
+a store agree byte for byte. Values are sealed; anything unreadable is a miss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+import orjson
+
+from ctxpress.cache.key import Namespace
+from ctxpress.cache.store import Store
+from ctxpress.document import Block, ContextDocument, Kind, Range, Source, Span
+from ctxpress.errors import StoreError
+from ctxpress.stage import StageContext
+
+__all__ = ["Memo", "memo_key"]
+
+logger = logging.getLogger(__name__)
+
+_VERSION = 1
+
+
+def memo_key(
+    namespace: Namespace, fingerprint: str, given: ContextDocument, context: StageContext
+) -> str:
+    """The key of a stage's result on ``given`` (one block) under ``context``."""
+    hasher = hashlib.sha256()
+    settings = [
+        _VERSION,
+        fingerprint,
+        context.counter.identity,
+        context.keep_ratio,
+        context.target_tokens,
+        given.model,
+    ]
+    hasher.update(orjson.dumps(settings))
+    _update(hasher, given.question or "")
+    for block in given.blocks:
+        _update(hasher, block.original)
+        for span in block.spans:
+            hasher.update(orjson.dumps([span.kind, span.protected, span.kept, _source(span)]))
+            _update(hasher, span.text)
+    return namespace.key("memo", hasher.digest())
+
+
+class Memo:
+    """Stage results in this process and in the shared store. Store failures only cost time."""
+
+    def __init__(self, store: Store, near: Store, *, ttl_s: float) -> None:
+        self._store = store
+        self._near = near
+        self._ttl_s = ttl_s
+
+    async def load(
+        self, namespace: Namespace, key: str, given: ContextDocument
+    ) -> ContextDocument | None:
+        """The remembered result for ``given``, or ``None``."""
+        value = await self._near.get(key)
+        if value is None:
+            try:
+                value = await self._store.get(key)
+            except StoreError as error:
+                logger.debug("memo look-up failed: %s", error)
+                return None
+            if value is not None:
+                await self._near.put(key, value, ttl_s=self._ttl_s)
+        data = namespace.open(key, value)
+        if data is None:
+            return None
+        try:
+            version, stored = orjson.loads(data)
+            if version != _VERSION or len(stored) != len(given.blocks):
+                return None
+            blocks = [_decode(*pair) for pair in zip(given.blocks, stored, strict=True)]
+        except (ValueError, TypeError, IndexError):
+            return None
+        return given.with_blocks(tuple(blocks))
+
+    async def save(self, namespace: Namespace, key: str, after: ContextDocument) -> None:
+        """Remember a result."""
+        data = orjson.dumps([_VERSION, [_encode(block) for block in after.blocks]])
+        sealed = namespace.seal(key, data)
+        try:
+            await self._near.put(key, sealed, ttl_s=self._ttl_s)
+            await self._store.put(key, sealed, ttl_s=self._ttl_s)
+        except StoreError as error:
+            logger.debug("memo not stored: %s", error)
+
+
+def _encode(block: Block) -> list[Any]:
+    spans: list[Any] = []
+    for span in block.spans:
+        made_of = "".join(block.original[start:end] for start, end in span.kept)
+        text = None if made_of == span.text else span.text
+        flat = [edge for piece in span.kept for edge in piece]
+        spans.append([span.kind, span.protected, flat, text, _source(span)])
+    return spans
+
+
+def _decode(block: Block, stored: Any) -> Block:
+    spans = []
+    length = len(block.original)
+    for kind, protected, flat, text, source in stored:
+        kept = tuple(Range(a, b) for a, b in zip(flat[::2], flat[1::2], strict=True))
+        if any(not (0 <= start < end <= length) for start, end in kept):
+            raise ValueError("a range is out of bounds")
+        if text is None:
+            text = "".join(block.original[start:end] for start, end in kept)
+        spans.append(
+            Span(
+                text=text,
+                kind=Kind(kind),
+                protected=bool(protected),
+                kept=kept,
+                source=None if source is None else _read_source(*source),
+            )
+        )
+    return block.with_spans(tuple(spans))
+
+
+def _source(span: Span) -> list[Any] | None:
+    source = span.source
+    return None if source is None else [source.id, source.title, source.start, source.score]
+
+
+def _read_source(name: str, title: str | None, start: int, score: float | None) -> Source:
+    return Source(id=name, title=title, start=start, score=score)
+
+
+def _update(hasher: Any, text: str) -> None:
+    data = text.encode("utf-8", "surrogatepass")
+    hasher.update(len(data).to_bytes(8, "big"))
+    hasher.update(data)

@@ -1,0 +1,327 @@
+"""A pipeline: stages in the configured order, with the laws enforced around them.
+
+:meth:`Pipeline.run` decides what goes forward for every block of a request. Blocks whose outcome
+is remembered repeat it; blocks of earlier turns without one go untouched; the rest, which are the
+blocks of the newest turn that were never sent, go through the stages (``stage_runner``), and
+their outcomes are remembered before the request leaves (law 3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ctxpress.cache.key import Namespace
+from ctxpress.cache.store import Store
+from ctxpress.conversation import Place, places
+from ctxpress.document import Block, ContextDocument
+from ctxpress.errors import StoreError
+from ctxpress.memo import Memo
+from ctxpress.outcomes import Outcome, OutcomeMemory, apply_outcome, outcome_of
+from ctxpress.report import Report
+from ctxpress.report_builder import summarise
+from ctxpress.stage import Skip, StageContext, TokenCounter
+from ctxpress.stage_runner import BuiltStage, StageRunner, Work
+
+__all__ = ["Pipeline", "PipelineResult", "PipelineSettings", "RunOptions"]
+
+SHARED_PREFIX_MIN_TOKENS = 1024  # the shortest prefix that providers cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSettings:
+    """The rules around the stages; see ``PipelineConfig`` for their meaning."""
+
+    min_tokens: int = 0
+    deadline_ms: float | Literal["auto"] = "auto"
+    strict: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What one request asks for.
+
+    ``keep_ratio`` is for the whole pipeline, ``target_tokens`` a hard budget for the unprotected
+    text. ``applied=False`` (mode ``observe``) computes the report and remembers the blocks as
+    sent untouched, which is what happens to them.
+    """
+
+    keep_ratio: float | None = None
+    target_tokens: int | None = None
+    applied: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineResult:
+    """The document to render and the report about it."""
+
+    document: ContextDocument
+    report: Report
+
+
+@dataclass(slots=True)
+class _Plan:
+    """One request on its way through: mutable, local to :meth:`Pipeline.run`."""
+
+    document: ContextDocument
+    blocks: list[Block]
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    remembered: int = 0
+    cache_risk: int = 0
+    fresh: list[Place] = field(default_factory=list)
+    store_ok: bool = True
+
+
+class Pipeline:
+    """Stages, their order and their memory; safe for concurrent requests."""
+
+    def __init__(
+        self,
+        name: str,
+        stages: Sequence[BuiltStage],
+        *,
+        settings: PipelineSettings,
+        memory: OutcomeMemory,
+        store: Store,
+        near: Store,
+        executor: Executor,
+        ttl_s: float,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self._stages = tuple(stages)
+        self._memory = memory
+        self._store = store
+        self._executor = executor
+        self._ttl_s = ttl_s
+        self._runner = StageRunner(self._stages, Memo(store, near, ttl_s=ttl_s))
+
+    @property
+    def version(self) -> str:
+        """A hash over all stages' fingerprints: changes whenever the pipeline's output could."""
+        joined = "\n".join(stage.fingerprint for stage in self._stages)
+        return hashlib.sha256(joined.encode()).hexdigest()[:16]
+
+    async def run(
+        self,
+        document: ContextDocument,
+        *,
+        namespace: Namespace,
+        counter: TokenCounter,
+        options: RunOptions = RunOptions(),
+    ) -> PipelineResult:
+        """Decide what goes forward for every block of ``document``.
+
+        :raises StageError: only where the pipeline is ``strict`` and a stage failed.
+        """
+        started = time.monotonic()
+        tokens_before = await self._count(document.blocks, counter)
+        plan = _Plan(document=document, blocks=list(document.blocks))
+        all_places = places(document)
+        keys = {place.index: namespace.key("outcome", place.key) for place in all_places}
+        await self._recall(plan, all_places, keys, namespace, tokens_before)
+        work = await self._prepare(plan, namespace, counter, tokens_before)
+        context = self._context(counter, sum(tokens_before), options, started)
+        reports = await self._runner.run(
+            work, plan.document, context, namespace=namespace, strict=self.settings.strict
+        )
+        await self._settle(plan, work, keys, namespace, options)
+        result = document.with_blocks(tuple(plan.blocks))
+        tokens_after = await self._count(result.blocks, counter)
+        report = summarise(
+            pipeline=self.name,
+            counter=counter,
+            before=document,
+            after=result,
+            tokens_before=tokens_before,
+            tokens_after=tokens_after,
+            work=work,
+            stages=reports,
+            remembered=plan.remembered,
+            cache_risk=plan.cache_risk,
+            elapsed_ms=(time.monotonic() - started) * 1000,
+            min_tokens=self.settings.min_tokens,
+            applied=options.applied,
+        )
+        return PipelineResult(document=result if options.applied else document, report=report)
+
+    async def remember_untouched(
+        self, document: ContextDocument, *, namespace: Namespace, code: Skip
+    ) -> None:
+        """Remember that the newest turn's blocks were sent as they came (a bypassed request)."""
+        decided = [
+            (
+                namespace.key("outcome", place.key),
+                Outcome(length=len(document.blocks[place.index].original), skipped=code),
+            )
+            for place in places(document)
+            if document.blocks[place.index].turn == document.last_turn
+        ]
+        if decided:
+            await self._memory.settle(namespace, decided)
+
+    async def _recall(
+        self,
+        plan: _Plan,
+        all_places: Sequence[Place],
+        keys: dict[int, str],
+        namespace: Namespace,
+        tokens: Sequence[int],
+    ) -> None:
+        blocks, newest = plan.document.blocks, plan.document.last_turn
+        outcomes, plan.store_ok = await self._memory.recall(
+            namespace,
+            [keys[place.index] for place in all_places],
+            [len(blocks[place.index].original) for place in all_places],
+        )
+        for place, outcome in zip(all_places, outcomes, strict=True):
+            block = blocks[place.index]
+            if outcome is not None:
+                plan.outcomes[place.index] = outcome
+                plan.blocks[place.index] = apply_outcome(block, outcome)
+                plan.remembered += outcome.skipped is None
+            elif block.turn == newest:
+                plan.fresh.append(place)
+            elif compressible(block) and tokens[place.index] >= self.settings.min_tokens:
+                plan.cache_risk += 1
+
+    async def _prepare(
+        self,
+        plan: _Plan,
+        namespace: Namespace,
+        counter: TokenCounter,
+        tokens: Sequence[int],
+    ) -> list[Work]:
+        """The fresh blocks as work items: which are too small, which must not see the question."""
+        blocks = plan.document.blocks
+        per_message: dict[int, int] = {}
+        for place in plan.fresh:
+            block = blocks[place.index]
+            if compressible(block):
+                size = sum(counter.count(s.text) for s in block.spans if not s.protected)
+                per_message[block.message] = per_message.get(block.message, 0) + size
+        last_breakpoint = max((i for i, b in enumerate(blocks) if b.cache_breakpoint), default=-1)
+        shared = await self._shared_prefixes(plan, namespace, tokens)
+        work: list[Work] = []
+        for place in plan.fresh:
+            block = blocks[place.index]
+            item = Work(place=place, before=block, block=block)
+            item.question = plan.document.question_of(block.turn)
+            item.shared = place.index <= last_breakpoint or place.index in shared
+            if not plan.store_ok:
+                item.skipped = Skip.STORE_FAILED
+            elif not compressible(block):
+                item.skipped = Skip.PROTECTED
+            elif per_message[block.message] < self.settings.min_tokens:
+                item.skipped = Skip.BELOW_MIN_TOKENS
+            work.append(item)
+        return work
+
+    async def _shared_prefixes(
+        self, plan: _Plan, namespace: Namespace, tokens: Sequence[int]
+    ) -> set[int]:
+        """Fresh blocks whose whole prefix was already sent with another continuation (law 3)."""
+        if not any(stage.traits.query_aware for stage in self._stages):
+            return set()
+        sizes, total = [], 0
+        for count in tokens:
+            total += count
+            sizes.append(total)
+        long = [p for p in plan.fresh if sizes[p.index] >= SHARED_PREFIX_MIN_TOKENS]
+        if not long:
+            return set()
+        items = []
+        for place in long:
+            key = namespace.key("prefix", place.prefix)
+            items.append((key, namespace.seal(key, place.message)))
+        try:
+            held = await self._store.set_many_if_absent(items, ttl_s=self._ttl_s)
+        except StoreError:
+            return {place.index for place in long}
+        return {
+            place.index
+            for place, (key, _), value in zip(long, items, held, strict=True)
+            if namespace.open(key, value) != place.message
+        }
+
+    def _context(
+        self, counter: TokenCounter, tokens: int, options: RunOptions, started: float
+    ) -> StageContext:
+        configured = self.settings.deadline_ms
+        deadline_ms = auto_deadline_ms(tokens) if configured == "auto" else configured
+        loop = asyncio.get_running_loop()
+
+        def run(function: Callable[[], Any]) -> asyncio.Future[Any]:
+            return loop.run_in_executor(self._executor, function)
+
+        return StageContext(
+            counter=counter,
+            executor=run,
+            deadline_s=started + deadline_ms / 1000,
+            keep_ratio=options.keep_ratio,
+            target_tokens=options.target_tokens,
+        )
+
+    async def _settle(
+        self,
+        plan: _Plan,
+        work: Sequence[Work],
+        keys: dict[int, str],
+        namespace: Namespace,
+        options: RunOptions,
+    ) -> None:
+        """Remember what was decided; adopt what a rival decided first."""
+        if not work:
+            return
+        decided = [
+            (
+                keys[item.place.index],
+                outcome_of(
+                    item.before,
+                    item.block if options.applied else item.before,
+                    extractive=item.extractive,
+                    skipped=item.skipped if options.applied else Skip.OBSERVE,
+                    shared=item.shared,
+                ),
+            )
+            for item in work
+        ]
+        settled, _ = await self._memory.settle(namespace, decided)
+        for item, outcome in zip(work, settled, strict=True):
+            if outcome.skipped is Skip.STORE_FAILED:
+                item.skipped = Skip.STORE_FAILED
+            if options.applied:
+                plan.blocks[item.place.index] = apply_outcome(item.before, outcome)
+            else:
+                plan.blocks[item.place.index] = item.block
+
+    async def _count(self, blocks: Sequence[Block], counter: TokenCounter) -> list[int]:
+        texts = [block.text for block in blocks]
+        if sum(map(len, texts)) < _COUNT_INLINE_CHARACTERS:
+            return [counter.count(text) for text in texts]
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._executor, lambda: [counter.count(text) for text in texts]
+        )
+
+
+_COUNT_INLINE_CHARACTERS = 4_000  # below this a thread costs more than the counting
+
+
+def compressible(block: Block) -> bool:
+    """Whether a block has any text that a stage may touch."""
+    return any(not span.protected and span.text.strip() for span in block.spans)
+
+
+def auto_deadline_ms(tokens: int) -> float:
+    """The ``auto`` time budget: a quarter second, plus 0.15 ms a token, at most 20 s.
+
+    A provider reads some 10,000 prompt tokens a second, so this is about what the tokens would
+    have cost there; compressing for longer than that cannot pay in time.
+    """
+    return min(250.0 + 0.15 * tokens, 20_000.0)

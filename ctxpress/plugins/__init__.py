@@ -1,0 +1,7 @@
+"""The built-in plugins: one stage a module. Names only; ``manager`` imports them."""
+
+from __future__ import annotations
+
+__all__ = ["BUILTIN_PLUGINS"]
+
+BUILTIN_PLUGINS = ("ctxpress.plugins.token_classification",)

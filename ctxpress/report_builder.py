@@ -1,0 +1,129 @@
+"""Puts a request's report together, with the sentence that says what would change it (law 5)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ctxpress.document import Block, ContextDocument, Role
+from ctxpress.report import Report
+from ctxpress.stage import Skip, StageReport, TokenCounter
+from ctxpress.stage_runner import Work
+
+__all__ = ["summarise"]
+
+
+def summarise(
+    *,
+    pipeline: str,
+    counter: TokenCounter,
+    before: ContextDocument,
+    after: ContextDocument,
+    tokens_before: Sequence[int],
+    tokens_after: Sequence[int],
+    work: Sequence[Work],
+    stages: tuple[StageReport, ...],
+    remembered: int,
+    cache_risk: int,
+    elapsed_ms: float,
+    min_tokens: int,
+    applied: bool,
+) -> Report:
+    """The report of one request. Token sequences run parallel to the document's blocks."""
+    compressed = sum(
+        item.block.text != item.before.text and item.skipped is None for item in work
+    )
+    skipped, reason = None, None
+    if sum(tokens_after) >= sum(tokens_before):
+        skipped = _why(work, stages, before)
+        reason = f"0 % saved: {_sentence(skipped, before, tokens_before, min_tokens, stages)}"
+    return Report(
+        pipeline=pipeline,
+        tokens_before=sum(tokens_before),
+        tokens_after=sum(tokens_after),
+        estimated=counter.estimated,
+        counter=counter.identity,
+        applied=applied,
+        elapsed_ms=elapsed_ms,
+        stages=stages,
+        skipped=skipped,
+        reason=reason,
+        blocks=sum(not block.opaque for block in before.blocks),
+        blocks_compressed=compressed,
+        blocks_remembered=remembered,
+        cache_risk_blocks=cache_risk,
+        protected_tokens=_protected_tokens(before.blocks, tokens_before, counter),
+    )
+
+
+def _why(
+    work: Sequence[Work], stages: Sequence[StageReport], document: ContextDocument
+) -> Skip:
+    """The skip that explains most of an unsaved request."""
+    if not any(not block.opaque for block in document.blocks):
+        return Skip.NOTHING_TO_COMPRESS
+    if not work:
+        return Skip.EARLIER_TURN
+    codes = Counter(item.skipped for item in work if item.skipped is not None)
+    for code in (Skip.STORE_FAILED, Skip.BELOW_MIN_TOKENS):
+        if codes[code]:
+            return code
+    stage_codes = Counter(report.skipped for report in stages if report.skipped is not None)
+    if stage_codes:
+        return stage_codes.most_common(1)[0][0]
+    if codes:
+        return codes.most_common(1)[0][0]
+    return Skip.NO_SAVING
+
+
+def _sentence(
+    code: Skip,
+    document: ContextDocument,
+    tokens: Sequence[int],
+    min_tokens: int,
+    stages: Sequence[StageReport],
+) -> str:
+    if code is Skip.PROTECTED:
+        return _protected_sentence(document, tokens)
+    if code is Skip.BELOW_MIN_TOKENS:
+        return f"no message has {min_tokens} compressible tokens; lower min_tokens"
+    for report in stages:
+        if report.skipped is code and report.reason is not None:
+            return f"stage {report.stage}: {report.reason}"
+    return _SENTENCES.get(code, str(code))
+
+
+def _protected_sentence(document: ContextDocument, tokens: Sequence[int]) -> str:
+    """Names where most of the protected text is."""
+    by_role: Counter[Role] = Counter()
+    for block, count in zip(document.blocks, tokens, strict=True):
+        by_role[block.role] += count
+    role = by_role.most_common(1)[0][0] if by_role else Role.USER
+    return {
+        Role.SYSTEM: "most text is in the system prompt, which is protected; set system: compress",
+        Role.ASSISTANT: "most text is the assistant's own, which is protected; "
+        "set assistant: compress",
+        Role.TOOL: "the tool results are code, JSON or file contents, which are protected",
+        Role.USER: "the newest message is the question itself, code or other protected text; "
+        "long context beside a question is compressed",
+    }[role]
+
+
+def _protected_tokens(
+    blocks: Sequence[Block], tokens: Sequence[int], counter: TokenCounter
+) -> int:
+    """Tokens of protected text, from shares of characters: a figure for people, not for bills."""
+    total = 0.0
+    for block, count in zip(blocks, tokens, strict=True):
+        length = len(block.original)
+        if length:
+            total += count * sum(len(s.text) for s in block.spans if s.protected) / length
+    return round(total)
+
+
+_SENTENCES = {
+    Skip.NOTHING_TO_COMPRESS: "the request carries no text",
+    Skip.EARLIER_TURN: "every block was sent in an earlier turn and goes as it went then",
+    Skip.STORE_FAILED: "the store could not be reached, so nothing may be rewritten; see readyz",
+    Skip.NO_SAVING: "the stages kept everything; lower keep_ratio",
+}

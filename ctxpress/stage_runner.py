@@ -1,0 +1,275 @@
+"""Runs stages over the blocks that are being decided: budgets, memo, law checks, fail-open."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ctxpress.cache.key import Namespace
+from ctxpress.conversation import Place
+from ctxpress.document import Block, ContextDocument
+from ctxpress.errors import DeadlineError, LawError, StageError
+from ctxpress.languages import mask_languages, unmask
+from ctxpress.laws import check_laws
+from ctxpress.memo import Memo, memo_key
+from ctxpress.stage import Skip, Stage, StageContext, StageReport, StageSkip, StageTraits
+
+__all__ = ["BuiltStage", "StageRunner", "Work"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltStage:
+    """A stage with the name it has in the configuration and its fingerprint."""
+
+    name: str
+    stage: Stage
+    fingerprint: str
+
+    @property
+    def traits(self) -> StageTraits:
+        """What the stage promises."""
+        return self.stage.traits
+
+
+@dataclass(slots=True)
+class Work:
+    """A block being decided. ``before`` is the block as parsed, ``block`` as it is by now.
+
+    ``skipped`` is set where no stage may touch the block, or why none did. ``shared`` forbids
+    question-aware stages. ``extractive`` turns false once a stage wrote text of its own.
+    """
+
+    place: Place
+    before: Block
+    block: Block
+    question: str | None = None
+    shared: bool = False
+    extractive: bool = True
+    skipped: Skip | None = None
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts for one stage's report."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    blocks: int = 0
+    blocks_run: int = 0
+    memo_hits: int = 0
+    skips: Counter[Skip] = field(default_factory=Counter)
+    reasons: dict[Skip, str] = field(default_factory=dict)
+
+    def skip(self, code: Skip, reason: str) -> None:
+        self.skips[code] += 1
+        self.reasons.setdefault(code, reason)
+
+
+class StageRunner:
+    """Applies stages in order to work items. Holds configuration only."""
+
+    def __init__(self, stages: Sequence[BuiltStage], memo: Memo) -> None:
+        self._stages = tuple(stages)
+        self._memo = memo
+
+    async def run(
+        self,
+        work: Sequence[Work],
+        document: ContextDocument,
+        context: StageContext,
+        *,
+        namespace: Namespace,
+        strict: bool,
+    ) -> tuple[StageReport, ...]:
+        """Run every stage over the items that are not skipped; items are updated in place.
+
+        :raises StageError: a stage failed and ``strict`` is set.
+        """
+        open_work = [item for item in work if item.skipped is None]
+        reports = []
+        for number, built in enumerate(self._stages):
+            started = time.monotonic()
+            tally = _Tally(blocks=len(open_work))
+            groups = [open_work] if built.traits.scope == "turn" else [[i] for i in open_work]
+            for group in groups:
+                if group:
+                    await self._apply(
+                        built, group, document, self._share(context, number, group),
+                        tally, namespace=namespace, strict=strict,
+                    )
+            reports.append(_report(built.name, tally, (time.monotonic() - started) * 1000))
+        return tuple(reports)
+
+    def _share(self, context: StageContext, number: int, group: Sequence[Work]) -> StageContext:
+        """The stage's part of the request's own ``keep_ratio``, which is for the whole pipeline.
+
+        Earlier stages take a share in proportion to the logarithm of their configured ratio; the
+        last one takes whatever is left to reach the target.
+        """
+        ratios = [
+            stage.traits.keep_ratio for stage in self._stages if stage.traits.keep_ratio is not None
+        ]
+        own = self._stages[number].traits.keep_ratio
+        last = all(s.traits.keep_ratio is None for s in self._stages[number + 1 :])
+        if own is None:
+            return dataclasses.replace(context, keep_ratio=None, target_tokens=None)
+        budget = context.target_tokens if last else None
+        wanted = context.keep_ratio
+        if wanted is None:
+            return dataclasses.replace(context, target_tokens=budget)
+        if last:
+            before = sum(_free_tokens(item.before, context) for item in group)
+            now = sum(_free_tokens(item.block, context) for item in group)
+            ratio = 1.0 if now == 0 else min(1.0, wanted * before / now)
+        else:
+            total = sum(math.log(ratio) for ratio in ratios)
+            part = math.log(own) / total if total else 1 / len(ratios)
+            ratio = wanted**part
+        return dataclasses.replace(
+            context, keep_ratio=max(ratio, 1e-6), target_tokens=budget
+        )
+
+    async def _apply(
+        self,
+        built: BuiltStage,
+        group: list[Work],
+        document: ContextDocument,
+        context: StageContext,
+        tally: _Tally,
+        *,
+        namespace: Namespace,
+        strict: bool,
+    ) -> None:
+        if built.traits.query_aware:
+            for item in group:
+                if item.shared:
+                    tally.skip(Skip.SHARED_PREFIX, _SHARED_REASON)
+            group = [item for item in group if not item.shared]
+            if not group:
+                return
+        question = group[0].question if built.traits.query_aware else None
+        given = document.with_blocks(tuple(item.block for item in group))
+        given = dataclasses.replace(given, question=question)
+        try:
+            after, memo_hit = await self._apply_checked(built, given, context, namespace)
+        except StageSkip as skip:
+            self._skip(group, tally, skip.code, skip.reason)
+        except (DeadlineError, TimeoutError):
+            if strict:
+                raise DeadlineError(f"{built.name}: the time budget ran out") from None
+            self._skip(group, tally, Skip.DEADLINE, _DEADLINE_REASON)
+        except LawError as error:
+            if strict:
+                raise
+            logger.warning("stage %s broke a law: %s", built.name, error)
+            self._skip(group, tally, Skip.LAW_BROKEN, f"the result was thrown away: {error}")
+        except Exception as error:
+            if strict:
+                raise StageError(f"{built.name}: {type(error).__name__}: {error}") from error
+            logger.warning("stage %s failed: %s", built.name, type(error).__name__)
+            self._skip(group, tally, Skip.STAGE_FAILED, f"{type(error).__name__} in {built.name}")
+        else:
+            self._adopt(built, group, after, context, tally, strict=strict)
+            tally.memo_hits += memo_hit
+
+    async def _apply_checked(
+        self,
+        built: BuiltStage,
+        given: ContextDocument,
+        context: StageContext,
+        namespace: Namespace,
+    ) -> tuple[ContextDocument, bool]:
+        """The stage's lawful output, from the memo where it has been computed before."""
+        key = None
+        if built.traits.scope == "block":
+            key = memo_key(namespace, built.fingerprint, given, context)
+            known = await self._memo.load(namespace, key, given)
+            if known is not None:
+                return known, True
+        masked, hidden = mask_languages(given, built.traits.languages)
+        context.checkpoint()
+        remaining_s = context.deadline_s - time.monotonic()
+        async with asyncio.timeout(remaining_s if math.isfinite(remaining_s) else None):
+            after = await built.stage.apply(masked, context)
+        check_laws(masked, after, extractive=built.traits.extractive)
+        after = unmask(after, hidden)
+        if key is not None:
+            await self._memo.save(namespace, key, after)
+        return after, False
+
+    def _adopt(
+        self,
+        built: BuiltStage,
+        group: Sequence[Work],
+        after: ContextDocument,
+        context: StageContext,
+        tally: _Tally,
+        *,
+        strict: bool,
+    ) -> None:
+        count = context.counter.count
+        for item, block in zip(group, after.blocks, strict=True):
+            tokens_in = count(item.block.text)
+            tokens_out = tokens_in if block.text == item.block.text else count(block.text)
+            if tokens_out > tokens_in and not built.traits.may_grow:
+                if strict:
+                    raise LawError(f"{built.name}: {tokens_in} tokens grew to {tokens_out}")
+                self._skip([item], tally, Skip.INFLATED, _INFLATED_REASON)
+                continue
+            if block.text != item.block.text:
+                item.extractive = item.extractive and built.traits.extractive
+            item.block = block
+            tally.blocks_run += 1
+            tally.tokens_in += tokens_in
+            tally.tokens_out += tokens_out
+
+    def _skip(self, group: Sequence[Work], tally: _Tally, code: Skip, reason: str) -> None:
+        for item in group:
+            tally.skip(code, reason)
+            item.reasons.append(code)
+
+
+def _free_tokens(block: Block, context: StageContext) -> int:
+    return sum(context.counter.count(s.text) for s in block.spans if not s.protected)
+
+
+def _report(name: str, tally: _Tally, elapsed_ms: float) -> StageReport:
+    code: Skip | None = None
+    reason: str | None = None
+    if tally.skips:
+        code, times = tally.skips.most_common(1)[0]
+        reason = f"{code}: {times} of {tally.blocks} blocks: {tally.reasons[code]}"
+    return StageReport(
+        stage=name,
+        tokens_in=tally.tokens_in,
+        tokens_out=tally.tokens_out,
+        elapsed_ms=elapsed_ms,
+        blocks=tally.blocks,
+        blocks_run=tally.blocks_run,
+        memo_hits=tally.memo_hits,
+        skipped=code,
+        reason=reason,
+    )
+
+
+def fingerprint(name: str, identity: str, config_json: str) -> str:
+    """Everything but the text that decides a stage's output, as one hash."""
+    joined = "\0".join((name, identity, config_json))
+    return hashlib.sha256(joined.encode()).hexdigest()
+
+
+_SHARED_REASON = (
+    "many conversations share this block as a cached prefix, so it must not depend on the question"
+)
+_DEADLINE_REASON = "the time budget ran out; raise deadline_ms or send smaller blocks"
+_INFLATED_REASON = "the result had more tokens than the text, so the text was kept"
