@@ -67,6 +67,7 @@ class StageRunner:
         for number, built in enumerate(self._stages):
             started = time.monotonic()
             tally = _Tally(blocks=len(open_work))
+            blocks = [item.block for item in open_work]
             groups = [open_work] if built.traits.scope == "turn" else [[i] for i in open_work]
             for group in groups:
                 if group:
@@ -74,7 +75,7 @@ class StageRunner:
                         built,
                         group,
                         document,
-                        share_out(self._stages, number, context, group, open_work),
+                        share_out(self._stages, number, context, group, blocks),
                         tally,
                         namespace=namespace,
                         strict=strict,
@@ -114,6 +115,7 @@ class StageRunner:
                 raise _as_stage_error(built.name, error) from error
             code, reason = _failure(built.name, error)
             logger.warning("stage %s was skipped: %s", built.name, reason)
+            logger.debug("stage %s failed", built.name, exc_info=error)  # may quote the text
             self._skip(group, tally, code, reason)
 
     async def _apply_checked(

@@ -65,13 +65,14 @@ def share_out(
     number: int,
     context: StageContext,
     group: Sequence[Work],
-    everything: Sequence[Work],
+    everything: Sequence[Block],
 ) -> StageContext:
     """The context of stage ``number`` for ``group``: its part of the request's own budget.
 
     A request's ``keep_ratio`` is for the whole pipeline. Stages that have a ratio take a share in
     proportion to its logarithm; the last of them takes whatever is left to reach the target, and
-    alone answers for ``target_tokens``, which is shared out over blocks by their free text.
+    alone answers for ``target_tokens``, which is shared out over blocks by their free text:
+    ``everything`` holds all blocks as they were when the stage began.
     """
     own = stages[number].traits.keep_ratio
     if own is None:
@@ -79,7 +80,8 @@ def share_out(
     last = all(stage.traits.keep_ratio is None for stage in stages[number + 1 :])
     target_tokens = None
     if last and context.target_tokens is not None:
-        target_tokens = _target(context.target_tokens, group, everything, context.counter)
+        blocks = [item.block for item in group]
+        target_tokens = _target(context.target_tokens, blocks, everything, context.counter)
     ratio = context.keep_ratio
     if ratio is not None:
         if last:
@@ -100,13 +102,13 @@ def _part(stages: Sequence[BuiltStage], own: float) -> float:
 
 
 def _target(
-    budget: int, group: Sequence[Work], everything: Sequence[Work], counter: TokenCounter
+    budget: int, group: Sequence[Block], everything: Sequence[Block], counter: TokenCounter
 ) -> int:
     """The group's part of ``budget``: its protected text, and its share of what that leaves."""
 
-    def sizes(items: Sequence[Work]) -> tuple[int, int]:
-        free = sum(free_tokens(item.block, counter) for item in items)
-        return free, sum(counter.count(item.block.text) for item in items) - free
+    def sizes(blocks: Sequence[Block]) -> tuple[int, int]:
+        free = sum(free_tokens(block, counter) for block in blocks)
+        return free, sum(counter.count(block.text) for block in blocks) - free
 
     all_free, all_protected = sizes(everything)
     free, protected = sizes(group)

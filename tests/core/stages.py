@@ -55,6 +55,7 @@ class Broken(EveryOtherWord):
 
     def __init__(self, how, *, every=1, **options):
         super().__init__(**options)
+        self.identity = f"broken:{how}"
         self.how = how
         self.every = every
         self.released = threading.Event()
