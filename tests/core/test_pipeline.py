@@ -8,6 +8,7 @@ import pytest
 
 from ctxpress.cache.key import Namespace
 from ctxpress.cache.store import create_store
+from ctxpress.counting import CountCache
 from ctxpress.document import Kind, Role
 from ctxpress.errors import StageError, StoreError
 from ctxpress.outcomes import OutcomeMemory
@@ -29,6 +30,7 @@ class Replica:
         self.store = store
         self.near = create_store("memory://")
         self.executor = ThreadPoolExecutor(max_workers=2)
+        self.stage_executor = ThreadPoolExecutor(max_workers=2)
         built = [
             BuiltStage(
                 name=f"stage{i}",
@@ -45,6 +47,8 @@ class Replica:
             store=store,
             near=self.near,
             executor=self.executor,
+            stage_executor=self.stage_executor,
+            counts=CountCache(),
             ttl_s=1000,
         )
 
@@ -70,6 +74,7 @@ async def replica():
     yield make
     for one in made:
         one.executor.shutdown(wait=True)
+        one.stage_executor.shutdown(wait=True)
         await one.near.aclose()
     await shared.aclose()
 
