@@ -19,11 +19,15 @@ _SAMPLE_CHARACTERS = 6000
 """Longer texts are judged by three samples of a third of this: start, middle, end."""
 _MIN_WORDS = 4
 _OTHER_SCRIPT_SHARE = 0.2
-"""From this share of letters on, another script decides; a weight of 2 for letters of scripts that
-write a word in one or two."""
+"""From this share of letters on, another script decides; letters of scripts that write a word in one
+or two of them count double."""
 _MIN_COVERAGE = 0.12
+"""Least share of function words among the words of a text for a verdict."""
 _LEAD = 1.25
-_FOREIGN_LETTER_SHARE = 0.02
+"""How clearly English must beat, or be beaten by, the next best language."""
+_FOREIGN_LETTER_SHARE = 0.1
+_FOREIGN_LETTERS = 15
+"""English has hardly any letters outside ASCII: more than both of these, and it is not called so."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _DENSE = frozenset({"zh", "ja", "ko"})
@@ -107,7 +111,7 @@ _TECHNICAL_ENGLISH = frozenset(
     "removed changed support supports enabled disabled required optional given see note example "
     "run running runs failed failure warning process system call called method function class object "
     "field table query result results text page report team meeting year years people government "
-    "between both per via without within through during over under up down out off".split()
+    "memory usage limit exceeded process node disk between both per via without within through during over under up down out off".split()
 )
 
 
@@ -157,16 +161,19 @@ def _latin_language(words: list[str], n_letters: int) -> str:
     for word, count in counts.items():
         for code, weight in owners.get(word, ()):
             hits[code] += weight * count
-    ranked = sorted(hits, key=lambda code: (-hits[code], code))
-    best, second = ranked[0], ranked[1]
+    english = hits.pop("en")
+    best = max(hits, key=lambda code: hits[code])  # the first, so the more widespread, among equals
     ascii_letters = sum(len(word) * count for word, count in counts.items() if word.isascii())
-    foreign = n_letters - ascii_letters > max(_FOREIGN_LETTER_SHARE * n_letters, 3) * 5
-    clear = hits[best] >= _LEAD * hits[second] and hits[best] >= 2
-    if clear and hits[best] >= _MIN_COVERAGE * len(words):
-        return UNDETERMINED if best == "en" and foreign else best
-    technical = hits["en"] + sum(counts[word] for word in _TECHNICAL_ENGLISH)
-    english = technical >= _MIN_COVERAGE * len(words) and technical >= 3 and hits["en"] >= 1
-    if english and not foreign and technical >= 2 * max(hits[code] for code in hits if code != "en"):
+    foreign = n_letters - ascii_letters > max(_FOREIGN_LETTER_SHARE * n_letters, _FOREIGN_LETTERS)
+    least = _MIN_COVERAGE * len(words)
+    if hits[best] >= max(2.0, least, _LEAD * english):
+        return best
+    if foreign:
+        return UNDETERMINED
+    if english >= max(2.0, least, _LEAD * hits[best]):
+        return "en"
+    technical = english + sum(counts[word] for word in _TECHNICAL_ENGLISH)
+    if english >= 1 and technical >= max(3.0, least, 2 * hits[best]):
         return "en"
     return UNDETERMINED
 
