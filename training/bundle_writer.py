@@ -83,7 +83,9 @@ def _score_in_torch(
         part = slice(window.start, window.stop)
         whole = score_text(model, encoded.token_ids[part], encoded.shape_ids[part])
         first = window.own_start - window.start
-        scores[window.own_start : window.own_stop] = whole[first : first + window.own_stop - window.own_start]
+        scores[window.own_start : window.own_stop] = whole[
+            first : first + window.own_stop - window.own_start
+        ]
     return evaluate.word_scores(passage.words, encoded.starts, scores)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ctxpress.models.scorer import CLS_ID, EDGE_SHAPE, SEP_ID
 from training.data import Passage, epoch_stream
 from training.model import TokenClassifier, keep_scores
+
 MASK_ID = 103
 
 
@@ -23,8 +24,8 @@ MASK_ID = 103
 class FitOptions:
     """What a run is made of; together with the data and the seed it fixes the weights.
 
-    `embedding_rate` scales the learning rate of the word embeddings. `teacher_weight` is the share of
-    the teacher's probabilities in the targets. `blank_chance`: sub-tokens that the learner, not
+    `embedding_rate` scales the learning rate of the word embeddings. `teacher_weight` is the share
+    of the teacher's probabilities in the targets. `blank_chance`: sub-tokens that the learner, not
     the teacher, reads as [MASK].
     """
 
@@ -90,7 +91,7 @@ def batches(
 
 
 def loss_of(logits: Tensor, batch: Batch, teacher: Tensor | None, teacher_weight: float) -> Tensor:
-    """Weighted binary cross-entropy of both levels; `teacher` are probabilities of a larger model."""
+    """Weighted binary cross-entropy of both levels; `teacher` are another model's probabilities."""
     targets = torch.stack([batch.labels >= 1, batch.labels >= 2], dim=-1).float()
     if teacher is not None:
         targets = (1 - teacher_weight) * targets + teacher_weight * teacher
@@ -134,8 +135,8 @@ def fit(
             optimizer.step()
             total += float(loss.detach())
             if (step + 1) % 100 == 0 or step + 1 == n_steps:
-                seconds = time.monotonic() - began_s
-                report(f"epoch {epoch} step {step + 1}/{n_steps} loss {total / (step + 1):.4f} {seconds:.0f} s")
+                mean, elapsed_s = total / (step + 1), time.monotonic() - began_s
+                report(f"epoch {epoch} step {step + 1}/{n_steps} loss {mean:.4f} {elapsed_s:.0f} s")
         if after_epoch is not None:
             model.eval()
             after_epoch(epoch)
@@ -150,7 +151,9 @@ def _parameter_groups(model: TokenClassifier, options: FitOptions) -> list[dict[
     }
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        groups.setdefault(peaks.get(name.split(".")[0], options.learning_rate), []).append(parameter)
+        groups.setdefault(peaks.get(name.split(".")[0], options.learning_rate), []).append(
+            parameter
+        )
     return [{"params": members, "lr": peak, "peak": peak} for peak, members in groups.items()]
 
 
@@ -168,7 +171,7 @@ def _set_rates(optimizer: torch.optim.Optimizer, progress: float, warmup: float)
 
 @torch.no_grad()
 def score_text(model: TokenClassifier, token_ids: np.ndarray, shape_ids: np.ndarray) -> np.ndarray:
-    """fp32 reference scores of one window: (n_tokens,) in, (n_tokens,) out; framed like in training."""
+    """float32 reference scores of one window, framed like in training; (n_tokens,) in and out."""
     ids = np.concatenate([[CLS_ID], token_ids, [SEP_ID]]).astype(np.int64)
     shapes = np.concatenate([[EDGE_SHAPE], shape_ids, [EDGE_SHAPE]]).astype(np.int64)
     logits = model(torch.from_numpy(ids)[None], torch.from_numpy(shapes)[None])

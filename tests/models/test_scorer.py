@@ -17,7 +17,8 @@ MEETING = (
 )
 LONG = " ".join(
     f"On day {number} the committee reviewed item {number * 7} and it was decided that the budget "
-    f"of the harbour extension would be raised by {number} percent." for number in range(60)
+    f"of the harbour extension would be raised by {number} percent."
+    for number in range(60)
 )
 
 any_text = st.text(
@@ -63,7 +64,18 @@ def test_any_string_gets_valid_ordered_offsets(scorer: OnnxTokenScorer, text: st
 
 @pytest.mark.parametrize(
     "text",
-    ["", " \n\t ", "\0", "\ud800", "a\udfffb", "😀😀", "\u200b\u200d", "שלום עולם", "[SEP] [CLS]", "ﷺ" * 50],
+    [
+        "",
+        " \n\t ",
+        "\0",
+        "\ud800",
+        "a\udfffb",
+        "😀😀",
+        "\u200b\u200d",
+        "שלום עולם",
+        "[SEP] [CLS]",
+        "ﷺ" * 50,
+    ],
 )
 def test_odd_strings(scorer: OnnxTokenScorer, text: str) -> None:
     (scores,) = scorer.score([text])
@@ -121,7 +133,9 @@ def test_every_token_of_a_long_text_is_scored(scorer: OnnxTokenScorer) -> None:
 def test_content_outranks_filler(scorer: OnnxTokenScorer) -> None:
     (scores,) = scorer.score([MEETING])
     content = [word_score(scores, MEETING, word) for word in ("remote", "12.50 Euro", "25 Euro")]
-    filler = [word_score(scores, MEETING, word) for word in ("um", "uh", "you know", "Okay", "Yeah")]
+    filler = [
+        word_score(scores, MEETING, word) for word in ("um", "uh", "you know", "Okay", "Yeah")
+    ]
     assert min(content) > max(filler) + 0.2
 
 
