@@ -113,7 +113,7 @@ class RequestCompressor:
         """
         started = time.monotonic()
         entry = self._entry(policy.pipeline)
-        if policy.mode == "off" and b'ctxpress' not in raw:
+        if policy.mode == "off" and b"ctxpress" not in raw:
             return CompressedBody(body=raw, report=_skipped(policy.pipeline, Skip.OFF))
         options = entry.options if entry else ParseOptions()
         try:
@@ -143,8 +143,11 @@ class RequestCompressor:
                 body = await self._off_loop(len(raw), lambda: render(parsed, result.document))
             except FormatError as error:
                 report = dataclasses.replace(
-                    report, applied=False, tokens_after=report.tokens_before,
-                    skipped=Skip(error.code or Skip.UNSUPPORTED_SHAPE), reason=str(error),
+                    report,
+                    applied=False,
+                    tokens_after=report.tokens_before,
+                    skipped=Skip(error.code or Skip.UNSUPPORTED_SHAPE),
+                    reason=str(error),
                 )
         report = dataclasses.replace(report, elapsed_ms=(time.monotonic() - started) * 1000)
         self._observe(report)
@@ -244,9 +247,7 @@ class RequestCompressor:
             return None
         entry = self.pipelines.get(name)
         if entry is None:
-            raise ConfigError(
-                f"no pipeline is called {name!r}{did_you_mean(name, self.pipelines)}"
-            )
+            raise ConfigError(f"no pipeline is called {name!r}{did_you_mean(name, self.pipelines)}")
         return entry
 
     async def _off_loop(self, size_bytes: int, function: Callable[[], T]) -> T:

@@ -136,13 +136,13 @@ class Config(_Model):
     @model_validator(mode="after")
     def _references_exist(self) -> Config:
         for name, tenant in self.tenants.items():
-            places = [("", tenant.upstream, tenant.pipeline)]
+            places: list[tuple[str, str | None, str | None]] = [
+                ("", tenant.upstream, tenant.pipeline)
+            ]
             places += [(f".models.{p}", m.upstream, m.pipeline) for p, m in tenant.models.items()]
             for where, upstream, pipeline in places:
                 _require(upstream, self.upstreams, f"tenants.{name}{where}.upstream")
-                _require(
-                    pipeline, {*self.pipelines, *PRESETS}, f"tenants.{name}{where}.pipeline"
-                )
+                _require(pipeline, {*self.pipelines, *PRESETS}, f"tenants.{name}{where}.pipeline")
         return self
 
 

@@ -21,7 +21,9 @@ def check_laws(before: ContextDocument, after: ContextDocument, *, extractive: b
     :raises LawError: naming the law and the block's pointer, never quoting the text.
     """
     if len(before.blocks) != len(after.blocks):
-        raise LawError(f"the stage was given {len(before.blocks)} blocks, returned {len(after.blocks)}")
+        raise LawError(
+            f"the stage was given {len(before.blocks)} blocks, returned {len(after.blocks)}"
+        )
     for old, new in zip(before.blocks, after.blocks, strict=True):
         if old is new:
             continue

@@ -18,7 +18,7 @@ from ctxpress.nearest import did_you_mean
 from ctxpress.plugins import BUILTIN_PLUGINS
 from ctxpress.resources import Resources
 from ctxpress.stage import Stage
-from ctxpress.stage_runner import BuiltStage, fingerprint
+from ctxpress.work import BuiltStage, fingerprint
 
 __all__ = ["PluginManager", "Registration", "create_plugin_manager"]
 
@@ -100,9 +100,7 @@ def create_plugin_manager(
     return _collect(manager, origin)
 
 
-def _collect(
-    manager: pluggy.PluginManager, origin: Mapping[int, tuple[str, str]]
-) -> PluginManager:
+def _collect(manager: pluggy.PluginManager, origin: Mapping[int, tuple[str, str]]) -> PluginManager:
     stages: dict[str, Registration] = {}
     observers: dict[str, Observer] = {}
     owners: dict[tuple[str, str], str] = {}

@@ -138,9 +138,7 @@ class OutcomeMemory:
         reachable = True
         if missing:
             try:
-                fetched = await self._store.get_many(
-                    [keys[i] for i in missing], ttl_s=self._ttl_s
-                )
+                fetched = await self._store.get_many([keys[i] for i in missing], ttl_s=self._ttl_s)
             except StoreError:
                 reachable = False
             else:

@@ -26,7 +26,8 @@ from ctxpress.outcomes import Outcome, OutcomeMemory, apply_outcome, outcome_of
 from ctxpress.report import Report
 from ctxpress.report_builder import summarise
 from ctxpress.stage import Skip, StageContext, TokenCounter
-from ctxpress.stage_runner import BuiltStage, StageRunner, Work
+from ctxpress.stage_runner import StageRunner
+from ctxpress.work import BuiltStage, Work
 
 __all__ = ["Pipeline", "PipelineResult", "PipelineSettings", "RunOptions"]
 
@@ -46,9 +47,9 @@ class PipelineSettings:
 class RunOptions:
     """What one request asks for.
 
-    ``keep_ratio`` is for the whole pipeline, ``target_tokens`` a hard budget for the unprotected
-    text. ``applied=False`` (mode ``observe``) computes the report and remembers the blocks as
-    sent untouched, which is what happens to them.
+    ``keep_ratio`` is for the whole pipeline, ``target_tokens`` a hard budget for all text that is
+    being decided, protected text included. ``applied=False`` (mode ``observe``) computes the
+    report and remembers the blocks as sent untouched, which is what happens to them.
     """
 
     keep_ratio: float | None = None

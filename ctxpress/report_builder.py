@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ctxpress.document import Block, ContextDocument, Role
 from ctxpress.report import Report
 from ctxpress.stage import Skip, StageReport, TokenCounter
-from ctxpress.stage_runner import Work
+from ctxpress.work import Work
 
 __all__ = ["summarise"]
 
@@ -30,9 +30,7 @@ def summarise(
     applied: bool,
 ) -> Report:
     """The report of one request. Token sequences run parallel to the document's blocks."""
-    compressed = sum(
-        item.block.text != item.before.text and item.skipped is None for item in work
-    )
+    compressed = sum(item.block.text != item.before.text and item.skipped is None for item in work)
     skipped, reason = None, None
     if sum(tokens_after) >= sum(tokens_before):
         skipped = _why(work, stages, before)
@@ -56,9 +54,7 @@ def summarise(
     )
 
 
-def _why(
-    work: Sequence[Work], stages: Sequence[StageReport], document: ContextDocument
-) -> Skip:
+def _why(work: Sequence[Work], stages: Sequence[StageReport], document: ContextDocument) -> Skip:
     """The skip that explains most of an unsaved request."""
     if not any(not block.opaque for block in document.blocks):
         return Skip.NOTHING_TO_COMPRESS
@@ -109,9 +105,7 @@ def _protected_sentence(document: ContextDocument, tokens: Sequence[int]) -> str
     }[role]
 
 
-def _protected_tokens(
-    blocks: Sequence[Block], tokens: Sequence[int], counter: TokenCounter
-) -> int:
+def _protected_tokens(blocks: Sequence[Block], tokens: Sequence[int], counter: TokenCounter) -> int:
     """Tokens of protected text, from shares of characters: a figure for people, not for bills."""
     total = 0.0
     for block, count in zip(blocks, tokens, strict=True):

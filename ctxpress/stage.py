@@ -93,8 +93,9 @@ class StageContext:
     """A stage's only view of the world outside its document.
 
     ``deadline_s`` is a ``time.monotonic`` value. ``keep_ratio`` overrides the stage's own where a
-    request asked for one, ``target_tokens`` is a hard budget for the unprotected text where the
-    caller gave one. ``executor`` runs a blocking function in the pipeline's bounded thread pool.
+    request asked for one. ``target_tokens`` is a hard budget for the whole text of the blocks
+    given, where the caller gave one; protected text counts, and may exceed it alone.
+    ``executor`` runs a blocking function in the pipeline's bounded thread pool.
     """
 
     counter: TokenCounter
@@ -146,7 +147,7 @@ class Stage(Protocol):
         """
 
 
-class StageSkip(Exception):  # noqa: N818 - a signal, not an error
+class StageSkip(Exception):
     """Raised by a stage that has nothing to do; ``code`` and ``reason`` go into the report."""
 
     def __init__(self, code: Skip, reason: str) -> None:

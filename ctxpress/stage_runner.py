@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
 import logging
 import math
 import time
@@ -13,49 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ctxpress.cache.key import Namespace
-from ctxpress.conversation import Place
-from ctxpress.document import Block, ContextDocument
-from ctxpress.errors import DeadlineError, LawError, StageError
+from ctxpress.document import ContextDocument
+from ctxpress.errors import CtxpressError, DeadlineError, LawError, StageError
 from ctxpress.languages import mask_languages, unmask
 from ctxpress.laws import check_laws
 from ctxpress.memo import Memo, memo_key
-from ctxpress.stage import Skip, Stage, StageContext, StageReport, StageSkip, StageTraits
+from ctxpress.stage import Skip, StageContext, StageReport, StageSkip
+from ctxpress.work import BuiltStage, Work, share_out
 
-__all__ = ["BuiltStage", "StageRunner", "Work"]
+__all__ = ["StageRunner"]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuiltStage:
-    """A stage with the name it has in the configuration and its fingerprint."""
-
-    name: str
-    stage: Stage
-    fingerprint: str
-
-    @property
-    def traits(self) -> StageTraits:
-        """What the stage promises."""
-        return self.stage.traits
-
-
-@dataclass(slots=True)
-class Work:
-    """A block being decided. ``before`` is the block as parsed, ``block`` as it is by now.
-
-    ``skipped`` is set where no stage may touch the block, or why none did. ``shared`` forbids
-    question-aware stages. ``extractive`` turns false once a stage wrote text of its own.
-    """
-
-    place: Place
-    before: Block
-    block: Block
-    question: str | None = None
-    shared: bool = False
-    extractive: bool = True
-    skipped: Skip | None = None
-    reasons: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -100,44 +67,21 @@ class StageRunner:
         for number, built in enumerate(self._stages):
             started = time.monotonic()
             tally = _Tally(blocks=len(open_work))
+            blocks = [item.block for item in open_work]
             groups = [open_work] if built.traits.scope == "turn" else [[i] for i in open_work]
             for group in groups:
                 if group:
                     await self._apply(
-                        built, group, document, self._share(context, number, group),
-                        tally, namespace=namespace, strict=strict,
+                        built,
+                        group,
+                        document,
+                        share_out(self._stages, number, context, group, blocks),
+                        tally,
+                        namespace=namespace,
+                        strict=strict,
                     )
             reports.append(_report(built.name, tally, (time.monotonic() - started) * 1000))
         return tuple(reports)
-
-    def _share(self, context: StageContext, number: int, group: Sequence[Work]) -> StageContext:
-        """The stage's part of the request's own ``keep_ratio``, which is for the whole pipeline.
-
-        Earlier stages take a share in proportion to the logarithm of their configured ratio; the
-        last one takes whatever is left to reach the target.
-        """
-        ratios = [
-            stage.traits.keep_ratio for stage in self._stages if stage.traits.keep_ratio is not None
-        ]
-        own = self._stages[number].traits.keep_ratio
-        last = all(s.traits.keep_ratio is None for s in self._stages[number + 1 :])
-        if own is None:
-            return dataclasses.replace(context, keep_ratio=None, target_tokens=None)
-        budget = context.target_tokens if last else None
-        wanted = context.keep_ratio
-        if wanted is None:
-            return dataclasses.replace(context, target_tokens=budget)
-        if last:
-            before = sum(_free_tokens(item.before, context) for item in group)
-            now = sum(_free_tokens(item.block, context) for item in group)
-            ratio = 1.0 if now == 0 else min(1.0, wanted * before / now)
-        else:
-            total = sum(math.log(ratio) for ratio in ratios)
-            part = math.log(own) / total if total else 1 / len(ratios)
-            ratio = wanted**part
-        return dataclasses.replace(
-            context, keep_ratio=max(ratio, 1e-6), target_tokens=budget
-        )
 
     async def _apply(
         self,
@@ -162,25 +106,17 @@ class StageRunner:
         given = dataclasses.replace(given, question=question)
         try:
             after, memo_hit = await self._apply_checked(built, given, context, namespace)
-        except StageSkip as skip:
-            self._skip(group, tally, skip.code, skip.reason)
-        except (DeadlineError, TimeoutError):
-            if strict:
-                raise DeadlineError(f"{built.name}: the time budget ran out") from None
-            self._skip(group, tally, Skip.DEADLINE, _DEADLINE_REASON)
-        except LawError as error:
-            if strict:
-                raise
-            logger.warning("stage %s broke a law: %s", built.name, error)
-            self._skip(group, tally, Skip.LAW_BROKEN, f"the result was thrown away: {error}")
-        except Exception as error:
-            if strict:
-                raise StageError(f"{built.name}: {type(error).__name__}: {error}") from error
-            logger.warning("stage %s failed: %s", built.name, type(error).__name__)
-            self._skip(group, tally, Skip.STAGE_FAILED, f"{type(error).__name__} in {built.name}")
-        else:
             self._adopt(built, group, after, context, tally, strict=strict)
             tally.memo_hits += memo_hit
+        except StageSkip as skip:
+            self._skip(group, tally, skip.code, skip.reason)
+        except Exception as error:
+            if strict:
+                raise _as_stage_error(built.name, error) from error
+            code, reason = _failure(built.name, error)
+            logger.warning("stage %s was skipped: %s", built.name, reason)
+            logger.debug("stage %s failed", built.name, exc_info=error)  # may quote the text
+            self._skip(group, tally, code, reason)
 
     async def _apply_checked(
         self,
@@ -239,10 +175,6 @@ class StageRunner:
             item.reasons.append(code)
 
 
-def _free_tokens(block: Block, context: StageContext) -> int:
-    return sum(context.counter.count(s.text) for s in block.spans if not s.protected)
-
-
 def _report(name: str, tally: _Tally, elapsed_ms: float) -> StageReport:
     code: Skip | None = None
     reason: str | None = None
@@ -262,10 +194,23 @@ def _report(name: str, tally: _Tally, elapsed_ms: float) -> StageReport:
     )
 
 
-def fingerprint(name: str, identity: str, config_json: str) -> str:
-    """Everything but the text that decides a stage's output, as one hash."""
-    joined = "\0".join((name, identity, config_json))
-    return hashlib.sha256(joined.encode()).hexdigest()
+def _failure(stage: str, error: Exception) -> tuple[Skip, str]:
+    """The skip that a failure becomes. The reason never quotes the error: it may hold text."""
+    if isinstance(error, (DeadlineError, TimeoutError)):
+        return Skip.DEADLINE, _DEADLINE_REASON
+    if isinstance(error, LawError):
+        return Skip.LAW_BROKEN, f"its result was thrown away: {error}"
+    if isinstance(error, CtxpressError):
+        return Skip.STAGE_FAILED, str(error)
+    return Skip.STAGE_FAILED, f"{stage} raised {type(error).__name__}"
+
+
+def _as_stage_error(stage: str, error: Exception) -> StageError:
+    if isinstance(error, (DeadlineError, TimeoutError)):
+        return DeadlineError(f"{stage}: the time budget ran out")
+    if isinstance(error, StageError):
+        return error
+    return StageError(f"{stage}: {type(error).__name__}: {error}")
 
 
 _SHARED_REASON = (

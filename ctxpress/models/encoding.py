@@ -1,0 +1,86 @@
+"""Text to the encoder's input: sub-token ids, character offsets, and the shape of each sub-token.
+
+The vocabulary is lower-cased, so `US` and `us` share an id. What lower-casing and splitting throw
+away comes back as a *shape* (one of `N_SHAPES` small integers a sub-token), which the encoder adds
+as an embedding: the letter case of the sub-token, and what stands between it and its predecessor.
+Training and inference both call `encode_text`; there is no second implementation to drift.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+N_CASES = 4
+"""Letter case: 0 no capital, 1 first letter only, 2 capitals only (two or more), 3 mixed."""
+N_BOUNDARIES = 3
+"""Before the sub-token: 0 nothing (glued to its predecessor), 1 blanks, 2 a line break or the start."""
+N_SHAPES = N_CASES * N_BOUNDARIES
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_NEWLINE = 10
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """The sub-tokens of one text, in order; every array has shape (n_tokens,).
+
+    `starts` and `ends` are int32 offsets in characters (Python `str` indices); `token_ids` and
+    `shape_ids` are int32.
+    """
+
+    token_ids: npt.NDArray[np.int32]
+    shape_ids: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.int32]
+
+
+def encode_text(tokenizer: Tokenizer, text: str) -> EncodedText:
+    """Tokenise a whole text once: no special tokens, no truncation, no padding.
+
+    Any `str` is accepted. Lone surrogates, which cannot be written as UTF-8, are read as U+FFFD, one
+    for one, so offsets stay valid for the caller's string. Characters that the tokenizer drops
+    (blanks, controls) belong to no sub-token.
+    """
+    encoding = tokenizer.encode(_SURROGATES.sub("\ufffd", text), add_special_tokens=False)
+    token_ids = np.array(encoding.ids, dtype=np.int32)
+    offsets = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
+    starts, ends = offsets[:, 0].copy(), offsets[:, 1].copy()
+    return EncodedText(token_ids, _shapes(text, starts, ends), starts, ends)
+
+
+def _shapes(
+    text: str, starts: npt.NDArray[np.int32], ends: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int32]:
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    capital = (points >= 0x41) & (points <= 0x5A)
+    capital |= (points >= 0xC0) & (points <= 0xDE) & (points != 0xD7)
+    n_capitals_before = _running_count(capital)
+    n_newlines_before = _running_count(points == _NEWLINE)
+
+    lengths = ends - starts
+    n_capitals = n_capitals_before[ends] - n_capitals_before[starts]
+    first_is_capital = n_capitals_before[np.minimum(starts + 1, len(points))] > n_capitals_before[starts]
+    case = np.where(n_capitals == 0, 0, 3)
+    case[(n_capitals == 1) & first_is_capital] = 1
+    case[(n_capitals == lengths) & (lengths > 1)] = 2
+
+    previous_ends = np.concatenate([np.zeros(1, np.int32), ends[:-1]])[: len(starts)]
+    broken = n_newlines_before[starts] > n_newlines_before[np.minimum(previous_ends, starts)]
+    boundary = np.where(broken, 2, np.where(starts > previous_ends, 1, 0))
+    boundary[:1] = 2
+    return (boundary * N_CASES + case).astype(np.int32)
+
+
+def _running_count(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """`out[i]` = how many of the first i flags are set; shape (n + 1,)."""
+    counts = np.zeros(len(flags) + 1, np.int32)
+    np.cumsum(flags, out=counts[1:])
+    return counts

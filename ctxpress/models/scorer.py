@@ -1,0 +1,166 @@
+"""Keep scores for sub-tokens from an int8 ONNX encoder, without torch.
+
+One window of real tokens a call: no padding, no batch-mates. The encoder's activations are
+quantised at run time with one scale over the whole input of a call, so anything else in the call
+would change the scores, and replicas that batch differently would disagree. Within a call every
+sum runs over one row in a fixed order, so the number of threads does not matter either. Windows run
+side by side in a small thread pool, one thread each, which is also faster than two threads on
+one window (`benchmarks/classifier.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ctxpress.models.encoding import EncodedText, encode_text
+from ctxpress.models.windows import Window, plan_windows
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+CLS_ID, SEP_ID = 101, 102
+"""[CLS] and [SEP] of the BERT vocabulary; they frame every window."""
+EDGE_SHAPE = 0
+"""Shape of the framing tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScores:
+    """Scores of one text's sub-tokens, in order; every array has shape (n_tokens,).
+
+    `starts` and `ends` are int32 offsets in characters (Python `str` indices) of the text.
+    `keep_scores` are float32 in [0, 1]: the expected importance, (P(label >= 1) + P(label >= 2)) / 2.
+    """
+
+    starts: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.int32]
+    keep_scores: npt.NDArray[np.float32]
+
+
+class TokenScorer(Protocol):
+    """Gives every sub-token of a text a score by which it is kept."""
+
+    @property
+    def identity(self) -> str:
+        """Name, version and hash of the model; part of every fingerprint."""
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """ISO 639-1 codes of the languages with measured quality."""
+
+    def score(
+        self, texts: Sequence[str], *, checkpoint: Callable[[], None] | None = None
+    ) -> list[TokenScores]:
+        """Score each text by itself; see `OnnxTokenScorer.score`."""
+
+
+class OnnxTokenScorer:
+    """Scores with one ONNX Runtime session; built by `load_bundled_scorer`. Thread-safe.
+
+    `run_session` is the session's `run`; `n_threads` windows are computed at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_session: Callable[[list[str], dict[str, npt.NDArray[np.int32]]], list[Any]],
+        tokenizer: Tokenizer,
+        identity: str,
+        languages: frozenset[str],
+        window_tokens: int,
+        margin_tokens: int,
+        n_threads: int,
+    ) -> None:
+        self._run_session = run_session
+        self._tokenizer = tokenizer
+        self._identity = identity
+        self._languages = languages
+        self._body_tokens = window_tokens - 2
+        self._margin_tokens = margin_tokens
+        self._n_threads = n_threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_lock = threading.Lock()
+
+    @property
+    def identity(self) -> str:
+        """Name, version and hash prefix of the model."""
+        return self._identity
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """ISO 639-1 codes of the languages whose quality the model's card shows."""
+        return self._languages
+
+    def score(
+        self, texts: Sequence[str], *, checkpoint: Callable[[], None] | None = None
+    ) -> list[TokenScores]:
+        """Score each text by itself: the result for a text never depends on the others.
+
+        Any string is fine; one without sub-tokens (empty, blank, only controls) gets empty arrays.
+        `checkpoint` is called before each window and may raise to stop the work.
+        """
+        encoded = [encode_text(self._tokenizer, text) for text in texts]
+        outputs = [np.empty(len(text.token_ids), np.float32) for text in encoded]
+        jobs = [
+            (text, window, output)
+            for text, output in zip(encoded, outputs, strict=True)
+            for window in plan_windows(len(output), self._body_tokens, self._margin_tokens)
+        ]
+
+        def run(job: tuple[EncodedText, Window, npt.NDArray[np.float32]]) -> None:
+            if checkpoint is not None:
+                checkpoint()
+            text, window, output = job
+            output[window.own_start : window.own_stop] = self._score_window(text, window)
+
+        if len(jobs) > 1 and self._n_threads > 1:
+            list(self._windows_pool().map(run, jobs))
+        else:
+            for job in jobs:
+                run(job)
+        return [
+            TokenScores(text.starts, text.ends, output)
+            for text, output in zip(encoded, outputs, strict=True)
+        ]
+
+    def _score_window(self, text: EncodedText, window: Window) -> npt.NDArray[np.float32]:
+        (scores,) = self._run_session(
+            ["keep_scores"],
+            {
+                "token_ids": _framed(text.token_ids, window, CLS_ID, SEP_ID),
+                "shape_ids": _framed(text.shape_ids, window, EDGE_SHAPE, EDGE_SHAPE),
+            },
+        )
+        first = 1 + window.own_start - window.start
+        owned: npt.NDArray[np.float32] = scores[0, first : first + window.own_stop - window.own_start]
+        return owned
+
+    def _windows_pool(self) -> ThreadPoolExecutor:
+        with self._pool_lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._n_threads, thread_name_prefix="ctxpress-score")
+            return self._pool
+
+
+def usable_cores(limit: int) -> int:
+    """Cores this process may run on, at most `limit`."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return min(limit, len(affinity(0)) if affinity is not None else os.cpu_count() or 1)
+
+
+def _framed(
+    values: npt.NDArray[np.int32], window: Window, left: int, right: int
+) -> npt.NDArray[np.int32]:
+    """(1, window + 2): the window's values between those of [CLS] and [SEP]."""
+    framed = np.empty((1, window.stop - window.start + 2), np.int32)
+    framed[0, 0], framed[0, -1] = left, right
+    framed[0, 1:-1] = values[window.start : window.stop]
+    return framed

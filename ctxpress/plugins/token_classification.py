@@ -1,0 +1,282 @@
+"""LLMLingua-2's token classification, done on the original string (mode `native`).
+
+The paper (Pan et al. 2024, "LLMLingua-2: Data Distillation for Efficient and Faithful Task-Agnostic
+Prompt Compression", section 4) scores every token with a small bidirectional encoder, averages the
+scores of a word's tokens, and keeps the best words in their order. `native` does the same by offsets:
+words are deleted from the text as it came, so all that is left is byte for byte the original's; one
+ranking over the whole block instead of one a chunk; and a budget counted in the target model's
+own tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ctxpress.document import Block, ContextDocument, Kind, Range, Span
+from ctxpress.hookspecs import RegisterStage, hookimpl
+from ctxpress.models import TokenScorer, load_bundled_scorer
+from ctxpress.plugins.budget import largest_within
+from ctxpress.plugins.word_units import (
+    BoolArray,
+    WordUnits,
+    cut_units,
+    kept_characters,
+    matches,
+    unit_scores,
+    units_with_digits,
+)
+from ctxpress.resources import Resources
+from ctxpress.stage import Skip, StageContext, StageSkip, StageTraits
+
+__all__ = ["TokenClassificationConfig", "TokenClassificationStage", "register_stages"]
+
+_ALGORITHM = "token_classification/native/1"
+_KINDS = frozenset({Kind.PROSE, Kind.DOCUMENT, Kind.TOOL_RESULT, Kind.INSTRUCTION})
+_CONTEXT_CHARACTERS = 400
+"""A frozen stretch up to this long is read by the model as context of the words around it."""
+
+
+class TokenClassificationConfig(BaseModel):
+    """Options, in the paper's terms.
+
+    `keep_ratio`: fraction of the block's free tokens to keep. `target_tokens`: a number of tokens
+    a block instead. `force_tokens`: words or punctuation that are never deleted, whatever the budget;
+    `"\\n"` keeps every line break. `force_reserve_digit`: never delete a word with a digit in it.
+    `drop_consecutive`: of force tokens that end up side by side, keep one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["native"] = "native"
+    backend: Literal["bundled"] = "bundled"
+    keep_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
+    target_tokens: Annotated[int, Field(ge=1)] | None = None
+    force_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), max_length=100)
+    force_reserve_digit: bool = False
+    drop_consecutive: bool = False
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> TokenClassificationConfig:
+        if self.target_tokens is not None and "keep_ratio" in self.model_fields_set:
+            raise ValueError("give keep_ratio or target_tokens, not both")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A block taken apart: its text, what of it may be worked on, and its units."""
+
+    block: Block
+    text: str
+    offsets: tuple[int, ...]
+    free_spans: tuple[bool, ...]
+    frozen: tuple[tuple[int, int], ...]
+    units: WordUnits
+    tokens: int
+
+
+class TokenClassificationStage:
+    """Deletes the least important words of prose, tool results and documents.
+
+    Code, JSON, questions and protected spans stay. Thread-safe: holds configuration and a scorer.
+    """
+
+    def __init__(self, config: TokenClassificationConfig, scorer: TokenScorer) -> None:
+        self._config = config
+        self._scorer = scorer
+        self._traits = StageTraits(keep_ratio=config.keep_ratio, languages=scorer.languages)
+
+    @property
+    def traits(self) -> StageTraits:
+        """Extractive, blind to the question, one block at a time, in measured languages only."""
+        return self._traits
+
+    @property
+    def identity(self) -> str:
+        """Version of the algorithm, and the model's name, version and hash."""
+        return f"{_ALGORITHM}+{self._scorer.identity}"
+
+    async def apply(self, document: ContextDocument, context: StageContext) -> ContextDocument:
+        """Shorten the free spans of each block to the budget.
+
+        :raises StageSkip: when no block has prose to work on.
+        :raises DeadlineError: when the time budget ends first.
+        """
+        return await context.run(lambda: self._compress(document, context))
+
+    def _compress(self, document: ContextDocument, context: StageContext) -> ContextDocument:
+        parts = {
+            index: part
+            for index, block in enumerate(document.blocks)
+            if (part := _take_apart(block, context)) is not None
+        }
+        if not parts:
+            raise StageSkip(
+                Skip.NOTHING_TO_COMPRESS,
+                "there is no unprotected prose here; code, JSON, questions and protected text stay",
+            )
+        budgets = self._budgets([part.tokens for part in parts.values()], context)
+        blocks = list(document.blocks)
+        for (index, part), budget in zip(parts.items(), budgets, strict=True):
+            if budget < part.tokens:
+                blocks[index] = self._shorten(part, budget, context)
+        return document.with_blocks(tuple(blocks))
+
+    def _budgets(self, tokens: list[int], context: StageContext) -> list[int]:
+        """Tokens to keep of each block; a request's wish goes before the configuration."""
+        ratio, target = context.keep_ratio, context.target_tokens
+        if ratio is None and target is None:
+            if self._config.target_tokens is not None:
+                return [self._config.target_tokens] * len(tokens)
+            ratio = self._config.keep_ratio
+        total = sum(tokens)
+        if target is not None:
+            ratio = min(1.0 if ratio is None else ratio, target / max(1, total))
+        # The nudge undoes float error: 0.3 * 10 must be 3 tokens, and 1.0 must be all.
+        return [int((1.0 if ratio is None else ratio) * count + 1e-6) for count in tokens]
+
+    def _shorten(self, part: _Part, budget: int, context: StageContext) -> Block:
+        units = part.units
+        scores, weights = self._score(part, context.checkpoint)
+        forced, forced_characters, groups = self._forced(part)
+        choosable = np.flatnonzero(~units.frozen & ~units.marker)
+        priority = scores + 2.0 * forced
+        order = choosable[np.argsort(-priority[choosable], kind="stable")]
+
+        def characters(count: int) -> BoolArray:
+            kept = np.zeros(len(units), bool)
+            kept[order[:count]] = True
+            if self._config.drop_consecutive:
+                kept = _drop_consecutive(kept | units.frozen, groups)
+            return kept_characters(units, kept) | forced_characters
+
+        def cost(count: int) -> int:
+            context.checkpoint()
+            return context.counter.count(units.text_of(characters(count) & units.free))
+
+        estimates = weights[order] * (part.tokens / max(1.0, float(weights[order].sum())))
+        minimum = min(len(order), max(1, int(forced[order].sum())))
+        count = largest_within(budget, cost, estimates, minimum)
+        if count == len(order):
+            return part.block
+        shorter = _put_together(part, characters(count))
+        counted = context.counter.count
+        return shorter if counted(shorter.text) < counted(part.block.text) else part.block
+
+    def _score(
+        self, part: _Part, checkpoint: Callable[[], None]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Score and rough token count of each unit; long frozen stretches are not read."""
+        edges = [0]
+        for start, end in part.frozen:
+            if end - start > _CONTEXT_CHARACTERS:
+                edges += [start, end]
+        edges.append(len(part.text))
+        stretches = list(zip(edges[::2], edges[1::2], strict=True))
+        scored = self._scorer.score(
+            [part.text[start:end] for start, end in stretches], checkpoint=checkpoint
+        )
+        starts = np.concatenate(
+            [item.starts + start for item, (start, _) in zip(scored, stretches, strict=True)]
+        )
+        values = np.concatenate([item.keep_scores for item in scored])
+        weights = unit_scores(part.units, starts, np.ones_like(values))
+        owner = np.searchsorted(part.units.ends, starts, side="right")
+        sizes = np.bincount(owner, minlength=len(weights) + 1)[: len(weights)]
+        return unit_scores(part.units, starts, values), np.maximum(sizes, 1).astype(np.float64)
+
+    def _forced(self, part: _Part) -> tuple[BoolArray, BoolArray, npt.NDArray[np.int64]]:
+        """Forced units, forced characters (line breaks), and each unit's force token or -1."""
+        units = part.units
+        forced = np.zeros(len(units), bool)
+        characters = np.zeros(len(part.text), bool)
+        groups = np.full(len(units), -1, np.int64)
+        if self._config.force_reserve_digit:
+            forced |= units_with_digits(units)
+        if self._config.force_tokens:
+            starts, ends, tokens = matches(part.text, self._config.force_tokens)
+            first = np.searchsorted(units.ends, starts, side="right")
+            last = np.searchsorted(units.starts, ends, side="left")
+            change = np.zeros(len(units) + 1, np.int64)
+            np.add.at(change, first, 1)
+            np.add.at(change, np.maximum(last, first), -1)
+            forced |= np.cumsum(change[:-1]) > 0
+            whole = np.isin(starts, units.starts) & np.isin(ends, units.ends)
+            groups[first[whole]] = tokens[whole]
+            if not self._config.drop_consecutive:
+                change = np.zeros(len(part.text) + 1, np.int64)
+                np.add.at(change, starts[last <= first], 1)
+                np.add.at(change, ends[last <= first], -1)
+                characters = np.cumsum(change[:-1]) > 0
+        return forced & ~units.frozen, characters, groups
+
+
+def _take_apart(block: Block, context: StageContext) -> _Part | None:
+    """Find what may be worked on; None where that is nothing but blanks."""
+    offsets = np.cumsum([0, *(len(span.text) for span in block.spans)]).tolist()
+    free_spans = tuple(_workable(span, block.original) for span in block.spans)
+    frozen: list[tuple[int, int]] = []
+    for free, start, end in zip(free_spans, offsets, offsets[1:], strict=False):
+        if free or start == end:
+            continue
+        if frozen and frozen[-1][1] == start:
+            frozen[-1] = (frozen[-1][0], end)
+        else:
+            frozen.append((start, end))
+    text = block.text
+    units = cut_units(text, offsets, frozen)
+    if not (~units.frozen & ~units.marker).any():
+        return None
+    tokens = context.counter.count(units.text_of(units.free))
+    return _Part(block, text, tuple(offsets), free_spans, tuple(frozen), units, tokens)
+
+
+def _workable(span: Span, original: str) -> bool:
+    if span.protected or span.kind not in _KINDS:
+        return False
+    return span.text == "".join(original[start:end] for start, end in span.kept)
+
+
+def _put_together(part: _Part, characters: BoolArray) -> Block:
+    """The block with only the selected characters in its free spans."""
+    spans = list(part.block.spans)
+    for index, span in enumerate(spans):
+        selected = characters[part.offsets[index] : part.offsets[index + 1]]
+        if not part.free_spans[index] or selected.all():
+            continue
+        origin = np.concatenate([np.arange(start, end) for start, end in span.kept])[selected]
+        breaks = np.flatnonzero(np.diff(origin) != 1)
+        starts = origin[np.append(0, breaks + 1)] if len(origin) else origin
+        ends = origin[np.append(breaks, -1)] + 1 if len(origin) else origin
+        kept = tuple(map(Range, starts.tolist(), ends.tolist()))
+        spans[index] = span.keep(part.block.original, kept)
+    return part.block.with_spans(tuple(spans))
+
+
+def _drop_consecutive(kept: BoolArray, groups: npt.NDArray[np.int64]) -> BoolArray:
+    index = np.flatnonzero(kept)
+    group = groups[index]
+    repeated = np.zeros(len(index), bool)
+    repeated[1:] = (group[1:] >= 0) & (group[1:] == group[:-1])
+    result = kept.copy()
+    result[index[repeated]] = False
+    return result
+
+
+def _create_stage(
+    config: TokenClassificationConfig, resources: Resources
+) -> TokenClassificationStage:
+    scorer = resources.get("models/bundled", load_bundled_scorer)
+    return TokenClassificationStage(config, scorer)
+
+
+@hookimpl
+def register_stages(register: RegisterStage) -> None:
+    """Register `token_classification`."""
+    register("token_classification", _create_stage, TokenClassificationConfig)

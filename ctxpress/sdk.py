@@ -1,0 +1,338 @@
+"""The SDK: compress a text, messages or documents in one call, or hold a pipeline and reuse it.
+
+Async functions do the work; the sync ones are thin wrappers that run them on a loop of their own,
+also from inside a running loop (notebooks). Without ``config`` the presets are at hand:
+``lossless``, ``balanced``, ``aggressive``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ctxpress.assembly import create_compressor
+from ctxpress.cache.key import Namespace
+from ctxpress.compressor import RequestCompressor, RequestPolicy
+from ctxpress.config import Config, PipelineConfig, StageConfig
+from ctxpress.document import Block, ContextDocument, Kind, Role, Source, Span
+from ctxpress.errors import ConfigError
+from ctxpress.formats.options import ParseOptions
+from ctxpress.formats.segmentation import segment
+from ctxpress.manager import PluginManager, create_plugin_manager
+from ctxpress.pipeline import PipelineResult, RunOptions
+from ctxpress.results import (
+    CompressedDocument,
+    CompressedDocuments,
+    CompressedMessageList,
+    CompressedText,
+    Document,
+)
+
+__all__ = [
+    "Pipeline",
+    "acompress",
+    "acompress_documents",
+    "acompress_messages",
+    "compress",
+    "compress_documents",
+    "compress_messages",
+]
+
+T = TypeVar("T")
+
+DocumentLike = str | Document | Mapping[str, Any]
+
+DEFAULT_KEEP_RATIO = 0.5
+DEFAULT_STAGE: Mapping[str, Any] = {"use": "token_classification"}
+PATIENT_MS = 86_400_000.0  # a caller of the SDK waits; time budgets are for requests
+DOCUMENT_SEPARATOR = "\n\n"
+
+
+class Pipeline:
+    """A named pipeline held for many calls: plugins are loaded and models shared.
+
+    Conversations are remembered in ``store`` (law 3: a growing conversation keeps its compressed
+    prefix); ``memory://`` lasts as long as this object. Close it, or use ``async with``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: Config,
+        *,
+        secret: bytes = b"ctxpress in-process",
+        manager: PluginManager | None = None,
+    ) -> None:
+        self.name = name
+        self._compressor: RequestCompressor = create_compressor(config, manager=manager)
+        self._namespace = Namespace.derive(secret, "sdk")
+        if name not in self._compressor.pipelines:
+            known = ", ".join(sorted(self._compressor.pipelines))
+            raise ConfigError(f"no pipeline is called {name!r}; known: {known}")
+
+    @classmethod
+    def from_file(cls, path: str | Path, name: str) -> Pipeline:
+        """The pipeline ``name`` of a configuration file, over the file's store.
+
+        :raises ConfigError: the file or the name is wrong.
+        """
+        from ctxpress.cache.key import load_secret, state_dir
+        from ctxpress.config_file import load_config
+
+        config = load_config(Path(path))
+        return cls(name, config, secret=load_secret(None, state_dir()))
+
+    @classmethod
+    def from_stages(
+        cls, *stages: Mapping[str, Any], strict: bool = False, store: str = "memory://"
+    ) -> Pipeline:
+        """A pipeline of stages given as mappings: ``{"use": "token_classification", …}``."""
+        config = PipelineConfig(
+            stages=tuple(StageConfig.model_validate(dict(stage)) for stage in stages),
+            min_tokens=0,
+            deadline_ms=PATIENT_MS,
+            strict=strict,
+        )
+        return cls(
+            "custom",
+            Config(version=1, store=store, pipelines={"custom": config}),
+            manager=_default_manager(),
+        )
+
+    async def run(self, document: ContextDocument, **options: Any) -> PipelineResult:
+        """Run over a document that you built; ``options`` are those of ``RunOptions``.
+
+        Equal documents with equal options give equal results; other options decide anew.
+        """
+        seed = document.seed + repr(sorted(options.items())).encode()
+        document = dataclasses.replace(document, seed=seed)
+        return await self._compressor.compress_document(
+            document, self._policy(), RunOptions(**options)
+        )
+
+    async def compress_messages(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        model: str | None = None,
+        keep_ratio: float | None = None,
+    ) -> CompressedMessageList:
+        """Compress OpenAI or Anthropic messages."""
+        result = await self._compressor.compress_messages(
+            [dict(message) for message in messages], model, self._policy(keep_ratio)
+        )
+        return CompressedMessageList(messages=result.messages, report=result.report)
+
+    async def aclose(self) -> None:
+        """Release threads and the store."""
+        await self._compressor.aclose()
+
+    async def __aenter__(self) -> Pipeline:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _policy(self, keep_ratio: float | None = None) -> RequestPolicy:
+        return RequestPolicy(
+            namespace=self._namespace, pipeline=self.name, mode="on", keep_ratio=keep_ratio
+        )
+
+
+async def acompress(
+    text: str,
+    *,
+    keep_ratio: float | None = None,
+    target_tokens: int | None = None,
+    question: str | None = None,
+    model: str | None = None,
+    pipeline: str | None = None,
+    config: str | Path | None = None,
+    strict: bool = False,
+) -> CompressedText:
+    """Compress one text.
+
+    ``keep_ratio`` is the fraction of the unprotected text's tokens to keep (0.5 unless a
+    pipeline says otherwise); ``target_tokens`` a budget in tokens of ``model`` instead. Code,
+    JSON, URLs and ``<keep>…</keep>`` are protected. ``question`` serves query-aware stages.
+
+    :raises ConfigError: a ratio out of (0, 1], or an unknown pipeline.
+    """
+    _check(keep_ratio, target_tokens)
+    options = ParseOptions()
+    spans = segment(text, role=Role.USER, kind=Kind.PROSE, options=options, ask=False)
+    ratio = _ratio(keep_ratio, target_tokens, pipeline)
+    async with _open(pipeline, config, strict=strict) as held:
+        document = _document([(text, spans)], question, model)
+        result = await held.run(document, keep_ratio=ratio, target_tokens=target_tokens)
+    block = result.document.blocks[0]
+    return CompressedText(text=block.text, kept=block.kept, report=result.report)
+
+
+async def acompress_messages(
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    pipeline: str = "balanced",
+    keep_ratio: float | None = None,
+    model: str | None = None,
+    config: str | Path | None = None,
+) -> CompressedMessageList:
+    """Compress OpenAI or Anthropic messages; returns as many messages as were given.
+
+    Only the newest turn is compressed: a call knows nothing of earlier ones. Hold a
+    :class:`Pipeline` to keep a growing conversation's prefix identical from turn to turn.
+
+    :raises FormatError: ``messages`` is not a list of messages.
+    :raises ConfigError: a ratio out of (0, 1], or an unknown pipeline.
+    """
+    _check(keep_ratio, None)
+    async with _open(pipeline, config, strict=False) as held:
+        return await held.compress_messages(messages, model=model, keep_ratio=keep_ratio)
+
+
+async def acompress_documents(
+    question: str | None,
+    documents: Sequence[DocumentLike],
+    *,
+    keep_ratio: float | None = None,
+    budget_tokens: int | None = None,
+    pipeline: str | None = None,
+    model: str | None = None,
+    config: str | Path | None = None,
+) -> CompressedDocuments:
+    """Compress retrieved documents for a question.
+
+    ``budget_tokens`` is for all documents together, shared out by their length; else every
+    document keeps ``keep_ratio``. ``result.citations`` maps every kept piece to its document.
+
+    :raises ConfigError: a ratio out of (0, 1], or an unknown pipeline.
+    """
+    _check(keep_ratio, budget_tokens)
+    given = [_as_document(number, document) for number, document in enumerate(documents)]
+    ratio = _ratio(keep_ratio, budget_tokens, pipeline)
+    async with _open(pipeline, config, strict=False) as held:
+        parts = [(d.text, _document_spans(d)) for d in given]
+        document = _document(parts, question, model)
+        result = await held.run(document, keep_ratio=ratio, target_tokens=budget_tokens)
+    compressed = tuple(
+        CompressedDocument(
+            id=d.id or str(number),
+            title=d.title,
+            text=block.text,
+            score=d.score,
+            kept=block.kept,
+            dropped=None if block.text.strip() else "nothing of it was kept",
+        )
+        for number, (d, block) in enumerate(zip(given, result.document.blocks, strict=True))
+    )
+    text = DOCUMENT_SEPARATOR.join(d.text for d in compressed if d.text.strip())
+    return CompressedDocuments(text=text, documents=compressed, report=result.report)
+
+
+def compress(text: str, **options: Any) -> CompressedText:
+    """:func:`acompress`, waited for."""
+    return _wait(acompress(text, **options))
+
+
+def compress_messages(
+    messages: Sequence[Mapping[str, Any]], **options: Any
+) -> CompressedMessageList:
+    """:func:`acompress_messages`, waited for."""
+    return _wait(acompress_messages(messages, **options))
+
+
+def compress_documents(
+    question: str | None, documents: Sequence[DocumentLike], **options: Any
+) -> CompressedDocuments:
+    """:func:`acompress_documents`, waited for."""
+    return _wait(acompress_documents(question, documents, **options))
+
+
+def _open(pipeline: str | None, config: str | Path | None, *, strict: bool) -> Pipeline:
+    if config is not None:
+        if pipeline is None:
+            raise ConfigError("name the pipeline of the configuration file: pipeline='…'")
+        return Pipeline.from_file(config, pipeline)
+    if pipeline is not None:
+        return Pipeline(pipeline, Config(version=1, store="memory://"), manager=_default_manager())
+    return Pipeline.from_stages(DEFAULT_STAGE, strict=strict)
+
+
+@functools.cache
+def _default_manager() -> PluginManager:
+    """The built-in plugins, made once a process so that calls share one loaded model."""
+    return create_plugin_manager()
+
+
+def _check(keep_ratio: float | None, target_tokens: int | None) -> None:
+    if keep_ratio is not None and not 0 < keep_ratio <= 1:
+        raise ConfigError(f"keep_ratio is the fraction kept, in (0, 1]; got {keep_ratio}")
+    if target_tokens is not None and target_tokens < 1:
+        raise ConfigError(f"a budget in tokens is at least 1; got {target_tokens}")
+    if keep_ratio is not None and target_tokens is not None:
+        raise ConfigError("give a keep_ratio or a budget in tokens, not both")
+
+
+def _ratio(
+    keep_ratio: float | None, budget_tokens: int | None, pipeline: str | None
+) -> float | None:
+    """The ratio to ask for: the stages' own where a budget or a pipeline decides."""
+    if keep_ratio is None and budget_tokens is None and pipeline is None:
+        return DEFAULT_KEEP_RATIO
+    return keep_ratio
+
+
+def _document(
+    parts: Sequence[tuple[str, tuple[Span, ...]]], question: str | None, model: str | None
+) -> ContextDocument:
+    blocks = tuple(
+        Block(
+            pointer=f"/{number}",
+            role=Role.USER,
+            turn=0,
+            message=0,
+            original=text,
+            spans=spans,
+            digest=hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(),
+        )
+        for number, (text, spans) in enumerate(parts)
+    )
+    return ContextDocument(blocks=blocks, model=model, questions=(question,))
+
+
+def _document_spans(document: Document) -> tuple[Span, ...]:
+    spans = segment(
+        document.text, role=Role.USER, kind=Kind.DOCUMENT, options=ParseOptions(), ask=False
+    )
+    source = Source(id=document.id or "", title=document.title, score=document.score)
+    return tuple(dataclasses.replace(span, source=source) for span in spans)
+
+
+def _as_document(number: int, given: DocumentLike) -> Document:
+    if isinstance(given, str):
+        return Document(text=given)
+    if isinstance(given, Document):
+        return given
+    try:
+        return Document(**given)
+    except TypeError as error:
+        raise ConfigError(
+            f"documents[{number}]: a string, a Document, or a mapping of text, id, title, score; "
+            f"got the keys {sorted(given)}"
+        ) from error
+
+
+def _wait(work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work`` to its end, on a thread of its own where a loop is running already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        return executor.submit(asyncio.run, work).result()

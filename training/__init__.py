@@ -1,0 +1,1 @@
+"""Training of the bundled token classifier; not part of the installed package."""

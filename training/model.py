@@ -1,0 +1,118 @@
+"""A BERT encoder with shape embeddings and an ordinal head, small enough to read in one go.
+
+Written out instead of imported so that training, the ONNX graph (`training.export`) and the
+reference scores use the same few operations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as functional
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ctxpress.models.encoding import N_SHAPES
+
+N_LEVELS = 2
+"""Cumulative targets: P(label >= 1) (kept in `half`) and P(label >= 2) (kept in `core`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderShape:
+    """Sizes of the encoder; the defaults are those of MiniLM-L6-H384."""
+
+    n_layers: int = 6
+    n_heads: int = 12
+    hidden_dim: int = 384
+    inner_dim: int = 1536
+    vocabulary_size: int = 30522
+    max_positions: int = 512
+    norm_epsilon: float = 1e-12
+
+
+class EncoderLayer(nn.Module):
+    """Post-norm transformer layer: (batch, n_tokens, hidden) to the same shape."""
+
+    def __init__(self, shape: EncoderShape, dropout: float) -> None:
+        super().__init__()
+        self.n_heads = shape.n_heads
+        self.qkv = nn.Linear(shape.hidden_dim, 3 * shape.hidden_dim)
+        self.attention_out = nn.Linear(shape.hidden_dim, shape.hidden_dim)
+        self.attention_norm = nn.LayerNorm(shape.hidden_dim, eps=shape.norm_epsilon)
+        self.inner = nn.Linear(shape.hidden_dim, shape.inner_dim)
+        self.outer = nn.Linear(shape.inner_dim, shape.hidden_dim)
+        self.outer_norm = nn.LayerNorm(shape.hidden_dim, eps=shape.norm_epsilon)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        batch, n_tokens, width = hidden.shape
+        qkv = self.qkv(hidden).view(batch, n_tokens, 3, self.n_heads, width // self.n_heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        mixed = mixed.transpose(1, 2).reshape(batch, n_tokens, width)
+        hidden = self.attention_norm(hidden + self.dropout(self.attention_out(mixed)))
+        inner = functional.gelu(self.inner(hidden))
+        return self.outer_norm(hidden + self.dropout(self.outer(inner)))
+
+
+class TokenClassifier(nn.Module):
+    """Sub-token ids and shapes, (batch, n_tokens) int64 each, to logits (batch, n_tokens, N_LEVELS).
+
+    There is no padding mask: windows of one batch always have one length.
+    """
+
+    def __init__(self, shape: EncoderShape, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.shape = shape
+        self.words = nn.Embedding(shape.vocabulary_size, shape.hidden_dim)
+        self.positions = nn.Embedding(shape.max_positions, shape.hidden_dim)
+        self.shapes = nn.Embedding(N_SHAPES, shape.hidden_dim)
+        self.embedding_norm = nn.LayerNorm(shape.hidden_dim, eps=shape.norm_epsilon)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(EncoderLayer(shape, dropout) for _ in range(shape.n_layers))
+        self.head = nn.Linear(shape.hidden_dim, N_LEVELS)
+
+    def forward(self, token_ids: Tensor, shape_ids: Tensor) -> Tensor:
+        positions = self.positions.weight[: token_ids.shape[1]]
+        hidden = self.words(token_ids) + positions + self.shapes(shape_ids)
+        hidden = self.dropout(self.embedding_norm(hidden))
+        for layer in self.layers:
+            hidden = layer(hidden)
+        logits: Tensor = self.head(self.dropout(hidden))
+        return logits
+
+
+def keep_scores(logits: Tensor) -> Tensor:
+    """Mean of the cumulative probabilities = expected label / 2, in [0, 1]; drops the last axis."""
+    return torch.sigmoid(logits.float()).mean(dim=-1)
+
+
+def load_pretrained(folder: Path, n_layers: int) -> TokenClassifier:
+    """The first `n_layers` layers of a MiniLM checkpoint (`model.safetensors`); head and shapes new."""
+    source = load_file(folder / "model.safetensors")
+    model = TokenClassifier(EncoderShape(n_layers=n_layers))
+    state = model.state_dict()
+    state["words.weight"] = source["embeddings.word_embeddings.weight"]
+    state["positions.weight"] = source["embeddings.position_embeddings.weight"]
+    segment = source["embeddings.token_type_embeddings.weight"][0]
+    state["shapes.weight"] = segment.repeat(N_SHAPES, 1)
+    for part in ("weight", "bias"):
+        state[f"embedding_norm.{part}"] = source[f"embeddings.LayerNorm.{part}"]
+        for index in range(n_layers):
+            old, new = f"encoder.layer.{index}", f"layers.{index}"
+            state[f"{new}.qkv.{part}"] = torch.cat(
+                [source[f"{old}.attention.self.{name}.{part}"] for name in ("query", "key", "value")]
+            )
+            for target, origin in (
+                ("attention_out", "attention.output.dense"),
+                ("attention_norm", "attention.output.LayerNorm"),
+                ("inner", "intermediate.dense"),
+                ("outer", "output.dense"),
+                ("outer_norm", "output.LayerNorm"),
+            ):
+                state[f"{new}.{target}.{part}"] = source[f"{old}.{origin}.{part}"]
+    model.load_state_dict(state)
+    return model
