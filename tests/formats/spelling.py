@@ -23,23 +23,23 @@ json_values = st.recursive(
 )
 
 
-def spell(value: Any, rng: random.Random) -> str:
-    """``value`` as JSON with random spacing and random escapes."""
+def spell(value: Any, rng: random.Random, *, floats: bool = True) -> str:
+    """``value`` as JSON with random spacing and escapes; ``floats``: also `3` as `3.0`."""
     blank = rng.choice(_BLANKS)
     if isinstance(value, str):
         return _string(value, rng)
     if isinstance(value, dict):
         members = (
-            f"{rng.choice(_BLANKS)}{_string(k, rng)}{blank}:{rng.choice(_BLANKS)}{spell(v, rng)}"
+            f"{rng.choice(_BLANKS)}{_string(k, rng)}{blank}:{rng.choice(_BLANKS)}{spell(v, rng, floats=floats)}"
             for k, v in value.items()
         )
         return "{" + f"{blank},".join(members) + blank + "}"
     if isinstance(value, list):
-        elements = (f"{rng.choice(_BLANKS)}{spell(v, rng)}" for v in value)
+        elements = (f"{rng.choice(_BLANKS)}{spell(v, rng, floats=floats)}" for v in value)
         return "[" + f"{blank},".join(elements) + blank + "]"
     if isinstance(value, bool) or value is None:
         return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int) and rng.random() < 0.3:
+    if isinstance(value, int) and floats and rng.random() < 0.3:
         return f"{value}.0"
     return repr(value)
 

@@ -53,7 +53,7 @@ def test_chat() -> None:
         ("/messages/6/content/1", Role.ASSISTANT, 0, 6),
         ("/messages/7/content", Role.USER, 1, 7),
     ]
-    assert [p for p in opaque(request)] == [
+    assert opaque(request) == [
         "/messages/1/content/1",
         "/messages/1/content/2",
         "/messages/1/content/3",

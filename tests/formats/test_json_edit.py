@@ -66,7 +66,7 @@ def test_only_the_string_changes(value: dict[str, Any], data: st.DataObject) -> 
             [
                 (Range(0, cut[0]), Range(cut[1], len(old))),
                 (Range(cut[0], cut[1]), Range(0, cut[0])),
-                (Range(0, cut[0]), "ÿ \"new\"\n😀", Range(cut[1], len(old))),
+                (Range(0, cut[0]), 'ÿ "new"\n😀', Range(cut[1], len(old))),
             ]
         )
     )
