@@ -30,8 +30,9 @@ def spell(value: Any, rng: random.Random, *, floats: bool = True) -> str:
         return _string(value, rng)
     if isinstance(value, dict):
         members = (
-            f"{rng.choice(_BLANKS)}{_string(k, rng)}{blank}:{rng.choice(_BLANKS)}{spell(v, rng, floats=floats)}"
-            for k, v in value.items()
+            f"{rng.choice(_BLANKS)}{_string(key, rng)}{blank}:{rng.choice(_BLANKS)}"
+            + spell(inner, rng, floats=floats)
+            for key, inner in value.items()
         )
         return "{" + f"{blank},".join(members) + blank + "}"
     if isinstance(value, list):
