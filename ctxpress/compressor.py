@@ -124,7 +124,8 @@ class RequestCompressor:
             if error.code is None:
                 raise
             return CompressedBody(
-                body=raw, report=_skipped(policy.pipeline, Skip(error.code), str(error))
+                body=raw if error.body is None else error.body,
+                report=_skipped(policy.pipeline, Skip(error.code), str(error)),
             )
         policy, entry = self._with_extension(policy, parsed)
         try:
