@@ -73,7 +73,6 @@ class _Plan:
     document: ContextDocument
     blocks: list[Block]
     outcomes: dict[int, Outcome] = field(default_factory=dict)
-    remembered: int = 0
     cache_risk: int = 0
     fresh: list[Place] = field(default_factory=list)
     store_ok: bool = True
@@ -158,7 +157,7 @@ class Pipeline:
             tokens_after=tokens_after,
             work=work,
             stages=reports,
-            remembered=plan.remembered,
+            remembered=tuple(plan.outcomes.values()),
             cache_risk=plan.cache_risk,
             elapsed_ms=(time.monotonic() - started) * 1000,
             min_tokens=self.settings.min_tokens,
@@ -200,7 +199,6 @@ class Pipeline:
             if outcome is not None:
                 plan.outcomes[place.index] = outcome
                 plan.blocks[place.index] = apply_outcome(block, outcome)
-                plan.remembered += outcome.skipped is None
             elif block.turn == newest:
                 plan.fresh.append(place)
             elif compressible(block) and tokens[place.index] >= self.settings.min_tokens:
