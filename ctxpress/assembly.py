@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 from ctxpress.cache.store import Store, create_store
 from ctxpress.compressor import PipelineEntry, RequestCompressor
 from ctxpress.config import PRESETS, Config, PipelineConfig
 from ctxpress.config_file import load_preset
+from ctxpress.counting import CountCache
 from ctxpress.errors import ConfigError
 from ctxpress.formats.options import ParseOptions
 from ctxpress.manager import PluginManager, create_plugin_manager
@@ -36,9 +37,10 @@ def create_compressor(
     manager = manager or create_plugin_manager(config.plugins.enabled)
     store = store or create_store(config.store)
     near = create_store(NEAR_STORE_URL)
-    executor = ThreadPoolExecutor(
-        max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="ctxpress"
-    )
+    threads = max(2, os.cpu_count() or 2)
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="ctxpress")
+    stage_executor = ThreadPoolExecutor(threads, thread_name_prefix="ctxpress-stage")
+    counts = CountCache()
     configured = {name: load_preset(name) for name in PRESETS} | dict(config.pipelines)
     entries = {
         name: PipelineEntry(
@@ -49,6 +51,8 @@ def create_compressor(
                 store=store,
                 near=near,
                 executor=executor,
+                stage_executor=stage_executor,
+                counts=counts,
                 ttl_s=config.outcome_ttl_s,
             ),
             options=parse_options(pipeline),
@@ -61,6 +65,7 @@ def create_compressor(
         store=store,
         near=near,
         executor=executor,
+        stage_executor=stage_executor,
         observers=tuple(manager.observers.values()),
     )
 
@@ -72,7 +77,9 @@ def build_pipeline(
     manager: PluginManager,
     store: Store,
     near: Store,
-    executor: ThreadPoolExecutor,
+    executor: Executor,
+    stage_executor: Executor,
+    counts: CountCache,
     ttl_s: float,
 ) -> Pipeline:
     """Build one pipeline.
@@ -95,6 +102,8 @@ def build_pipeline(
         store=store,
         near=near,
         executor=executor,
+        stage_executor=stage_executor,
+        counts=counts,
         ttl_s=ttl_s,
     )
 

@@ -90,6 +90,7 @@ class RequestCompressor:
         store: Store,
         near: Store,
         executor: ThreadPoolExecutor,
+        stage_executor: ThreadPoolExecutor,
         observers: Sequence[Observer] = (),
     ) -> None:
         self.pipelines = dict(pipelines)
@@ -97,6 +98,7 @@ class RequestCompressor:
         self._store = store
         self._near = near
         self._executor = executor
+        self._stage_executor = stage_executor
         self._observers = tuple(observers)
 
     async def compress_body(
@@ -122,7 +124,8 @@ class RequestCompressor:
             if error.code is None:
                 raise
             return CompressedBody(
-                body=raw, report=_skipped(policy.pipeline, Skip(error.code), str(error))
+                body=raw if error.body is None else error.body,
+                report=_skipped(policy.pipeline, Skip(error.code), str(error)),
             )
         policy, entry = self._with_extension(policy, parsed)
         try:
@@ -202,7 +205,8 @@ class RequestCompressor:
 
     async def aclose(self) -> None:
         """Release the threads and the store."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._executor, self._stage_executor):
+            executor.shutdown(wait=False, cancel_futures=True)
         await self._near.aclose()
         await self._store.aclose()
 

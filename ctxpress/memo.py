@@ -43,7 +43,7 @@ def memo_key(
     for block in given.blocks:
         _update(hasher, block.original)
         for span in block.spans:
-            hasher.update(orjson.dumps([span.kind, span.protected, span.kept, _source(span)]))
+            hasher.update(orjson.dumps([span.kind, span.protected, _flat(span), _source(span)]))
             _update(hasher, span.text)
     return namespace.key("memo", hasher.digest())
 
@@ -97,8 +97,7 @@ def _encode(block: Block) -> list[Any]:
     for span in block.spans:
         made_of = "".join(block.original[start:end] for start, end in span.kept)
         text = None if made_of == span.text else span.text
-        flat = [edge for piece in span.kept for edge in piece]
-        spans.append([span.kind, span.protected, flat, text, _source(span)])
+        spans.append([span.kind, span.protected, _flat(span), text, _source(span)])
     return spans
 
 
@@ -121,6 +120,10 @@ def _decode(block: Block, stored: Any) -> Block:
             )
         )
     return block.with_spans(tuple(spans))
+
+
+def _flat(span: Span) -> list[int]:
+    return [edge for piece in span.kept for edge in piece]
 
 
 def _source(span: Span) -> list[Any] | None:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from ctxpress.cache.key import Namespace
 from ctxpress.cache.store import Store
 from ctxpress.conversation import Place, places
+from ctxpress.counting import CountCache, Counting
 from ctxpress.document import Block, ContextDocument
 from ctxpress.errors import StoreError
 from ctxpress.memo import Memo
@@ -27,7 +28,7 @@ from ctxpress.report import Report
 from ctxpress.report_builder import summarise
 from ctxpress.stage import Skip, StageContext, TokenCounter
 from ctxpress.stage_runner import StageRunner
-from ctxpress.work import BuiltStage, Work
+from ctxpress.work import BuiltStage, Work, free_texts
 
 __all__ = ["Pipeline", "PipelineResult", "PipelineSettings", "RunOptions"]
 
@@ -79,7 +80,11 @@ class _Plan:
 
 
 class Pipeline:
-    """Stages, their order and their memory; safe for concurrent requests."""
+    """Stages, their order and their memory; safe for concurrent requests.
+
+    Stages work in ``stage_executor``, our own counting in ``executor``: a stage that never
+    returns can use up its own threads, but cannot hold up a request beyond the deadline.
+    """
 
     def __init__(
         self,
@@ -91,6 +96,8 @@ class Pipeline:
         store: Store,
         near: Store,
         executor: Executor,
+        stage_executor: Executor,
+        counts: CountCache,
         ttl_s: float,
     ) -> None:
         self.name = name
@@ -99,6 +106,8 @@ class Pipeline:
         self._memory = memory
         self._store = store
         self._executor = executor
+        self._stage_executor = stage_executor
+        self._counts = counts
         self._ttl_s = ttl_s
         self._runner = StageRunner(self._stages, Memo(store, near, ttl_s=ttl_s))
 
@@ -121,19 +130,25 @@ class Pipeline:
         :raises StageError: only where the pipeline is ``strict`` and a stage failed.
         """
         started = time.monotonic()
-        tokens_before = await self._count(document.blocks, counter)
+        counting = Counting(counter, self._counts, self._executor)
+        tokens_before = await counting.count([block.text for block in document.blocks])
         plan = _Plan(document=document, blocks=list(document.blocks))
         all_places = places(document)
         keys = {place.index: namespace.key("outcome", place.key) for place in all_places}
         await self._recall(plan, all_places, keys, namespace, tokens_before)
-        work = await self._prepare(plan, namespace, counter, tokens_before)
+        work = await self._prepare(plan, namespace, counting, tokens_before)
         context = self._context(counter, sum(tokens_before), options, started)
         reports = await self._runner.run(
-            work, plan.document, context, namespace=namespace, strict=self.settings.strict
+            work,
+            plan.document,
+            context,
+            counting,
+            namespace=namespace,
+            strict=self.settings.strict,
         )
         await self._settle(plan, work, keys, namespace, options)
         result = document.with_blocks(tuple(plan.blocks))
-        tokens_after = await self._count(result.blocks, counter)
+        tokens_after = await counting.count([block.text for block in result.blocks])
         report = summarise(
             pipeline=self.name,
             counter=counter,
@@ -195,7 +210,7 @@ class Pipeline:
         self,
         plan: _Plan,
         namespace: Namespace,
-        counter: TokenCounter,
+        counting: Counting,
         tokens: Sequence[int],
     ) -> list[Work]:
         """The fresh blocks as work items: which are too small, which must not see the question."""
@@ -204,7 +219,7 @@ class Pipeline:
         for place in plan.fresh:
             block = blocks[place.index]
             if compressible(block):
-                size = sum(counter.count(s.text) for s in block.spans if not s.protected)
+                size = await counting.total(free_texts(block))
                 per_message[block.message] = per_message.get(block.message, 0) + size
         last_breakpoint = max((i for i, b in enumerate(blocks) if b.cache_breakpoint), default=-1)
         shared = await self._shared_prefixes(plan, namespace, tokens)
@@ -258,7 +273,7 @@ class Pipeline:
         loop = asyncio.get_running_loop()
 
         def run(function: Callable[[], Any]) -> asyncio.Future[Any]:
-            return loop.run_in_executor(self._executor, function)
+            return loop.run_in_executor(self._stage_executor, function)
 
         return StageContext(
             counter=counter,
@@ -300,18 +315,6 @@ class Pipeline:
                 plan.blocks[item.place.index] = apply_outcome(item.before, outcome)
             else:
                 plan.blocks[item.place.index] = item.block
-
-    async def _count(self, blocks: Sequence[Block], counter: TokenCounter) -> list[int]:
-        texts = [block.text for block in blocks]
-        if sum(map(len, texts)) < _COUNT_INLINE_CHARACTERS:
-            return [counter.count(text) for text in texts]
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._executor, lambda: [counter.count(text) for text in texts]
-        )
-
-
-_COUNT_INLINE_CHARACTERS = 4_000  # below this a thread costs more than the counting
 
 
 def compressible(block: Block) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ctxpress.cache.key import Namespace
+from ctxpress.counting import Counting
 from ctxpress.document import ContextDocument
 from ctxpress.errors import CtxpressError, DeadlineError, LawError, StageError
 from ctxpress.languages import mask_languages, unmask
@@ -54,6 +55,7 @@ class StageRunner:
         work: Sequence[Work],
         document: ContextDocument,
         context: StageContext,
+        counting: Counting,
         *,
         namespace: Namespace,
         strict: bool,
@@ -67,6 +69,7 @@ class StageRunner:
         for number, built in enumerate(self._stages):
             started = time.monotonic()
             tally = _Tally(blocks=len(open_work))
+            blocks = [item.block for item in open_work]
             groups = [open_work] if built.traits.scope == "turn" else [[i] for i in open_work]
             for group in groups:
                 if group:
@@ -74,8 +77,9 @@ class StageRunner:
                         built,
                         group,
                         document,
-                        share_out(self._stages, number, context, group, open_work),
+                        await share_out(self._stages, number, context, group, blocks, counting),
                         tally,
+                        counting,
                         namespace=namespace,
                         strict=strict,
                     )
@@ -89,6 +93,7 @@ class StageRunner:
         document: ContextDocument,
         context: StageContext,
         tally: _Tally,
+        counting: Counting,
         *,
         namespace: Namespace,
         strict: bool,
@@ -105,7 +110,7 @@ class StageRunner:
         given = dataclasses.replace(given, question=question)
         try:
             after, memo_hit = await self._apply_checked(built, given, context, namespace)
-            self._adopt(built, group, after, context, tally, strict=strict)
+            await self._adopt(built, group, after, tally, counting, strict=strict)
             tally.memo_hits += memo_hit
         except StageSkip as skip:
             self._skip(group, tally, skip.code, skip.reason)
@@ -114,6 +119,7 @@ class StageRunner:
                 raise _as_stage_error(built.name, error) from error
             code, reason = _failure(built.name, error)
             logger.warning("stage %s was skipped: %s", built.name, reason)
+            logger.debug("stage %s failed", built.name, exc_info=error)  # may quote the text
             self._skip(group, tally, code, reason)
 
     async def _apply_checked(
@@ -130,31 +136,32 @@ class StageRunner:
             known = await self._memo.load(namespace, key, given)
             if known is not None:
                 return known, True
-        masked, hidden = mask_languages(given, built.traits.languages)
-        context.checkpoint()
+        languages, extractive = built.traits.languages, built.traits.extractive
         remaining_s = context.deadline_s - time.monotonic()
         async with asyncio.timeout(remaining_s if math.isfinite(remaining_s) else None):
-            after = await built.stage.apply(masked, context)
-        check_laws(masked, after, extractive=built.traits.extractive)
-        after = unmask(after, hidden)
+            masked, hidden = await context.run(lambda: mask_languages(given, languages))
+            result = await built.stage.apply(masked, context)
+            await context.run(lambda: check_laws(masked, result, extractive=extractive))
+        after = unmask(result, hidden)
         if key is not None:
             await self._memo.save(namespace, key, after)
         return after, False
 
-    def _adopt(
+    async def _adopt(
         self,
         built: BuiltStage,
         group: Sequence[Work],
         after: ContextDocument,
-        context: StageContext,
         tally: _Tally,
+        counting: Counting,
         *,
         strict: bool,
     ) -> None:
-        count = context.counter.count
-        for item, block in zip(group, after.blocks, strict=True):
-            tokens_in = count(item.block.text)
-            tokens_out = tokens_in if block.text == item.block.text else count(block.text)
+        counts_in = await counting.count([item.block.text for item in group])
+        counts_out = await counting.count([block.text for block in after.blocks])
+        for item, block, tokens_in, tokens_out in zip(
+            group, after.blocks, counts_in, counts_out, strict=True
+        ):
             if tokens_out > tokens_in and not built.traits.may_grow:
                 if strict:
                     raise LawError(f"{built.name}: {tokens_in} tokens grew to {tokens_out}")

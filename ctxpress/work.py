@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ctxpress.conversation import Place
+from ctxpress.counting import Counting
 from ctxpress.document import Block
-from ctxpress.stage import Skip, Stage, StageContext, StageTraits, TokenCounter
+from ctxpress.stage import Skip, Stage, StageContext, StageTraits
 
-__all__ = ["BuiltStage", "Work", "fingerprint", "free_tokens", "share_out"]
+__all__ = ["BuiltStage", "Work", "fingerprint", "free_texts", "share_out"]
 
 MIN_KEEP_RATIO = 1e-6
 
@@ -55,23 +56,25 @@ def fingerprint(name: str, identity: str, config_json: str) -> str:
     return hashlib.sha256(joined.encode()).hexdigest()
 
 
-def free_tokens(block: Block, counter: TokenCounter) -> int:
-    """Tokens of a block's unprotected text."""
-    return sum(counter.count(span.text) for span in block.spans if not span.protected)
+def free_texts(block: Block) -> list[str]:
+    """A block's unprotected texts."""
+    return [span.text for span in block.spans if not span.protected]
 
 
-def share_out(
+async def share_out(
     stages: Sequence[BuiltStage],
     number: int,
     context: StageContext,
     group: Sequence[Work],
-    everything: Sequence[Work],
+    everything: Sequence[Block],
+    counting: Counting,
 ) -> StageContext:
     """The context of stage ``number`` for ``group``: its part of the request's own budget.
 
     A request's ``keep_ratio`` is for the whole pipeline. Stages that have a ratio take a share in
     proportion to its logarithm; the last of them takes whatever is left to reach the target, and
-    alone answers for ``target_tokens``, which is shared out over blocks by their free text.
+    alone answers for ``target_tokens``, which is shared out over blocks by their free text:
+    ``everything`` holds all blocks as they were when the stage began.
     """
     own = stages[number].traits.keep_ratio
     if own is None:
@@ -79,17 +82,22 @@ def share_out(
     last = all(stage.traits.keep_ratio is None for stage in stages[number + 1 :])
     target_tokens = None
     if last and context.target_tokens is not None:
-        target_tokens = _target(context.target_tokens, group, everything, context.counter)
+        blocks = [item.block for item in group]
+        target_tokens = await _target(context.target_tokens, blocks, everything, counting)
     ratio = context.keep_ratio
     if ratio is not None:
         if last:
-            before = sum(free_tokens(item.before, context.counter) for item in group)
-            now = sum(free_tokens(item.block, context.counter) for item in group)
+            before = await _free_tokens([item.before for item in group], counting)
+            now = await _free_tokens([item.block for item in group], counting)
             ratio = min(1.0, ratio * before / now) if now else 1.0
         else:
             ratio **= _part(stages, own)
         ratio = max(ratio, MIN_KEEP_RATIO)
     return dataclasses.replace(context, keep_ratio=ratio, target_tokens=target_tokens)
+
+
+async def _free_tokens(blocks: Sequence[Block], counting: Counting) -> int:
+    return await counting.total([text for block in blocks for text in free_texts(block)])
 
 
 def _part(stages: Sequence[BuiltStage], own: float) -> float:
@@ -99,16 +107,16 @@ def _part(stages: Sequence[BuiltStage], own: float) -> float:
     return math.log(own) / total if total else 1 / len(ratios)
 
 
-def _target(
-    budget: int, group: Sequence[Work], everything: Sequence[Work], counter: TokenCounter
+async def _target(
+    budget: int, group: Sequence[Block], everything: Sequence[Block], counting: Counting
 ) -> int:
     """The group's part of ``budget``: its protected text, and its share of what that leaves."""
 
-    def sizes(items: Sequence[Work]) -> tuple[int, int]:
-        free = sum(free_tokens(item.block, counter) for item in items)
-        return free, sum(counter.count(item.block.text) for item in items) - free
+    async def sizes(blocks: Sequence[Block]) -> tuple[int, int]:
+        free = await _free_tokens(blocks, counting)
+        return free, await counting.total([block.text for block in blocks]) - free
 
-    all_free, all_protected = sizes(everything)
-    free, protected = sizes(group)
+    all_free, all_protected = await sizes(everything)
+    free, protected = await sizes(group)
     left = max(0, budget - all_protected)
     return protected + (left * free // all_free if all_free else 0)

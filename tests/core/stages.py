@@ -55,7 +55,10 @@ class Broken(EveryOtherWord):
 
     def __init__(self, how, *, every=1, **options):
         super().__init__(**options)
+        self.identity = f"broken:{how}"
         self.how = how
+        if how == "grow":
+            self.traits = dataclasses.replace(self.traits, extractive=False)
         self.every = every
         self.released = threading.Event()
 
@@ -75,7 +78,6 @@ class Broken(EveryOtherWord):
         if self.how == "busy in a thread":
             await context.run(lambda: self.busy(context))
         if self.how == "grow":
-            self.traits = dataclasses.replace(self.traits, extractive=False)
             spans = [
                 span if span.protected else dataclasses.replace(span, text=span.text * 2)
                 for span in block.spans

@@ -1,4 +1,4 @@
-"""Where a block stands: keys depend on everything up to the end of its message, on nothing after."""
+"""Keys depend on everything up to the end of a block's message, on nothing after it."""
 
 import dataclasses
 

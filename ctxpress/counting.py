@@ -1,0 +1,74 @@
+"""Token counts off the event loop, every text counted once however often it is sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+from ctxpress.stage import TokenCounter
+
+__all__ = ["CountCache", "Counting"]
+
+_INLINE_CHARACTERS = 2_000  # below this a thread costs more than the counting
+
+
+class CountCache:
+    """Counts by text hash, the least recently used forgotten first. Not a record of texts."""
+
+    def __init__(self, max_entries: int = 65_536) -> None:
+        self._max_entries = max_entries
+        self._counts: OrderedDict[bytes, int] = OrderedDict()
+
+    def get(self, key: bytes) -> int | None:
+        """The count under ``key``."""
+        count = self._counts.get(key)
+        if count is not None:
+            self._counts.move_to_end(key)
+        return count
+
+    def put(self, key: bytes, count: int) -> None:
+        """Remember a count."""
+        self._counts[key] = count
+        if len(self._counts) > self._max_entries:
+            self._counts.popitem(last=False)
+
+
+class Counting:
+    """One request's way to count: ``counter`` behind ``cache``, long work in ``executor``."""
+
+    def __init__(self, counter: TokenCounter, cache: CountCache, executor: Executor) -> None:
+        self.counter = counter
+        self._cache = cache
+        self._executor = executor
+        self._salt = counter.identity.encode() + b"\0"
+
+    async def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of every text, in order."""
+        keys = [self._key(text) for text in texts]
+        counts = [self._cache.get(key) for key in keys]
+        missing = [i for i, count in enumerate(counts) if count is None]
+        if missing:
+            fresh = await self._count([texts[i] for i in missing])
+            for i, count in zip(missing, fresh, strict=True):
+                counts[i] = count
+                self._cache.put(keys[i], count)
+        return [count or 0 for count in counts]
+
+    async def total(self, texts: Sequence[str]) -> int:
+        """The sum over :meth:`count`."""
+        return sum(await self.count(texts))
+
+    async def _count(self, texts: list[str]) -> list[int]:
+        if sum(map(len, texts)) < _INLINE_CHARACTERS:
+            return [self.counter.count(text) for text in texts]
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._executor, lambda: [self.counter.count(text) for text in texts]
+        )
+
+    def _key(self, text: str) -> bytes:
+        data = text.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(self._salt + data, digest_size=16).digest()

@@ -1,0 +1,289 @@
+"""Collects the blocks of a conversation while a format walks over its body.
+
+The four formats differ in where texts stand; what makes a turn, which text holds the question,
+what a digest covers and which texts are protected is the same for all and decided here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ctxpress.document import Block, ContextDocument, Kind, Role, Source, Span
+from ctxpress.formats.digest import element_digest
+from ctxpress.formats.options import ParseOptions
+from ctxpress.formats.tool_results import ToolCall, reads_files
+
+__all__ = ["BlockBuilder", "Segmenter", "one_span"]
+
+
+class Segmenter(Protocol):
+    """Cuts a text into spans that cover it, in order."""
+
+    def __call__(
+        self, text: str, *, role: Role, kind: Kind, options: ParseOptions, ask: bool
+    ) -> tuple[Span, ...]: ...
+
+
+def one_span(
+    text: str, *, role: Role, kind: Kind, options: ParseOptions, ask: bool
+) -> tuple[Span, ...]:
+    """The segmenter for when only the structure counts: one protected span."""
+    return (Span.of(text, 0, len(text), kind, protected=True),) if text else ()
+
+
+_KINDS = {
+    Role.SYSTEM: Kind.INSTRUCTION,
+    Role.USER: Kind.PROSE,
+    Role.ASSISTANT: Kind.PROSE,
+    Role.TOOL: Kind.TOOL_RESULT,
+}
+
+# Agents add such parts around what the user typed: `<system-reminder>…`, `<environment_details>…`.
+_WRAPPED = re.compile(r"\s*<([A-Za-z][\w-]*)(?:\s[^<>]{0,200})?>")
+_ASKING_TAGS = frozenset(
+    "task question query user_query user-query request prompt instruction instructions "
+    "user_message user-message feedback answer ask keep".split()
+)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A block of the message that is being read; ``text`` is ``None`` for an opaque one."""
+
+    pointer: str
+    role: Role
+    digest: bytes
+    text: str | None = None
+    kind: Kind = Kind.OPAQUE
+    protected: bool = False
+    source: Source | None = None
+    breakpoint: bool = False
+
+
+class BlockBuilder:
+    """One use: a format calls :meth:`begin`, texts and opaque parts, :meth:`end` per message.
+
+    ``documents_message`` is the index of a user message that we inserted: it and the user's own
+    message after it count as one. ``unknown_tools_read`` protects the results of calls that are
+    not in the body (an earlier response holds them, so what they read cannot be known).
+    """
+
+    def __init__(
+        self,
+        options: ParseOptions,
+        segmenter: Segmenter,
+        *,
+        documents_message: int | None = None,
+    ) -> None:
+        self.options = options
+        self.unknown_tools_read = False
+        self.blocks: list[Block] = []
+        self.turn_messages: list[int] = []
+        self.array: str | None = None
+        self.n_messages = 0
+        self.n_documents = 0
+        self._segment = segmenter
+        self._documents_message = documents_message
+        self._calls: dict[str, ToolCall] = {}
+        self._questions: list[str | None] = []
+        self._turn = 0
+        self._drafts: list[_Draft] = []
+        self._heads: list[Any] = []
+        self._wrappers: list[int] = []
+        self._role = ""
+        self._speaker = Role.USER
+        self._message = -1
+        self._asks = False
+
+    def begin(
+        self, role: str, speaker: Role, message: int, *, head: Any = None, asks: bool = False
+    ) -> None:
+        """A message begins. ``head`` are its fields beside content; ``asks``: it begins a turn."""
+        self._role, self._speaker, self._message, self._asks = role, speaker, message, asks
+        self._heads = [["message", head]]
+        self.n_messages = max(self.n_messages, message + 1)
+        if not asks:
+            return
+        ours = self._documents_message
+        if ours is None or message != ours + 1:
+            if self.turn_messages:
+                self._turn += 1
+            self.turn_messages.append(message)
+
+    def text(
+        self,
+        pointer: str,
+        text: str,
+        element: dict[str, Any] | None = None,
+        *,
+        kind: Kind | None = None,
+        role: Role | None = None,
+        protected: bool = False,
+        source: Source | None = None,
+    ) -> None:
+        """A text. ``element`` is the part that it stands in, if it is not the content itself."""
+        role = role or self._speaker
+        part = element or {"type": "text", "text": text}
+        self._drafts.append(
+            _Draft(
+                pointer,
+                role,
+                self._digest(part),
+                text=text,
+                kind=kind or _KINDS[role],
+                protected=protected,
+                source=source,
+                breakpoint=part.get("cache_control") is not None,
+            )
+        )
+
+    def tool_or_text(
+        self,
+        pointer: str,
+        text: str,
+        element: dict[str, Any] | None,
+        *,
+        reads: bool,
+        role: Role | None = None,
+        protected: bool = False,
+    ) -> None:
+        """A text that is protected as code where it is what a tool read from a file."""
+        kind = Kind.CODE if reads else None
+        self.text(pointer, text, element, kind=kind, role=role, protected=reads or protected)
+
+    def opaque(self, pointer: str, element: Any, role: Role | None = None) -> None:
+        """A part that is never touched and only counts for the conversation's hash."""
+        draft = _Draft(pointer, role or self._speaker, self._digest(element))
+        if isinstance(element, dict):
+            draft.breakpoint = element.get("cache_control") is not None
+        self._drafts.append(draft)
+
+    def enter(self, head: Any) -> None:
+        """A part that contains parts begins; ``head`` are its other fields."""
+        self._heads.append(["part", head])
+        self._wrappers.append(len(self._drafts))
+
+    def leave(self, pointer: str, *, breakpoint: bool = False) -> None:
+        """The part that was entered last ends."""
+        if len(self._drafts) == self._wrappers.pop():
+            self.opaque(pointer, None)
+        if breakpoint:
+            self._drafts[-1].breakpoint = True
+
+    def end(self, pointer: str, *, breakpoint: bool = False) -> None:
+        """The message ends: its question is found and its texts are cut into spans."""
+        if not self._drafts:
+            self.opaque(pointer, None)
+        if breakpoint:
+            self._drafts[-1].breakpoint = True
+        ours = self._documents_message
+        is_ours = self._message == ours and ours is not None
+        asking = None if is_ours else _asking_draft(self._drafts)
+        question: list[str] = []
+        for draft in self._drafts:
+            spans = self._spans(draft, ask=draft is asking)
+            if draft is asking:
+                question = [span.text for span in spans if span.kind is Kind.QUESTION]
+            self.blocks.append(
+                Block(
+                    pointer=draft.pointer,
+                    role=draft.role,
+                    turn=self._turn,
+                    # Our documents are remembered together with the question they belong to.
+                    message=self._message + is_ours,
+                    original=draft.text or "",
+                    spans=spans,
+                    digest=draft.digest,
+                    cache_breakpoint=draft.breakpoint,
+                )
+            )
+        self._drafts = []
+        if self._asks:
+            self._ask("\n".join(part.strip() for part in question).strip() or None)
+
+    def note_call(self, call_id: Any, name: Any, arguments: Any) -> None:
+        """Remember a tool call, so that its result is known for what it is."""
+        if isinstance(call_id, str) and isinstance(name, str):
+            self._calls[call_id] = ToolCall(name, arguments)
+
+    def reads_file(self, call_id: Any, name: Any = None) -> bool:
+        """Whether the result of a call holds what an editing agent has read from a file."""
+        call = self._calls.get(call_id) if isinstance(call_id, str) else None
+        if call is None:
+            if not isinstance(name, str):
+                return self.unknown_tools_read
+            call = ToolCall(name)
+        return reads_files(call, self.options.read_tools)
+
+    def next_document(self, title: Any, identity: Any = None) -> Source:
+        """The source of the next document; without a name its number, from 0, is its id."""
+        number = self.n_documents
+        self.n_documents += 1
+        return Source(
+            id=identity if isinstance(identity, str) and identity else str(number),
+            title=title if isinstance(title, str) else None,
+        )
+
+    def document(
+        self, *, model: Any, seed: bytes = b"", question: str | None = None
+    ) -> ContextDocument:
+        """All blocks. ``question`` overrides that of the newest turn."""
+        if question is not None:
+            self._ask(question)
+        return ContextDocument(
+            blocks=tuple(self.blocks),
+            model=model if isinstance(model, str) else None,
+            seed=seed,
+            questions=tuple(self._questions),
+        )
+
+    def mark_last(self) -> None:
+        """The newest block carries a cache breakpoint that the body asks for as a whole."""
+        if self.blocks:
+            self.blocks[-1] = dataclasses.replace(self.blocks[-1], cache_breakpoint=True)
+
+    def _ask(self, question: str | None) -> None:
+        self._questions += [None] * (self._turn + 1 - len(self._questions))
+        self._questions[self._turn] = question
+
+    def _digest(self, element: Any) -> bytes:
+        heads, self._heads = self._heads, []
+        return element_digest(self._role, heads, len(self._wrappers), element)
+
+    def _spans(self, draft: _Draft, *, ask: bool) -> tuple[Span, ...]:
+        text = draft.text
+        if not text:
+            return ()
+        if draft.protected:
+            return (Span.of(text, 0, len(text), draft.kind, protected=True, source=draft.source),)
+        spans = self._segment(text, role=draft.role, kind=draft.kind, options=self.options, ask=ask)
+        if draft.source is None:
+            return spans
+        return tuple(
+            span if span.source else dataclasses.replace(span, source=draft.source)
+            for span in spans
+        )
+
+
+def _asking_draft(drafts: list[_Draft]) -> _Draft | None:
+    """The text of a user's message that holds the question: the last that the user wrote."""
+    candidates = [
+        draft
+        for draft in drafts
+        if draft.text and draft.role is Role.USER and draft.kind is Kind.PROSE
+    ]
+    for draft in reversed(candidates):
+        if not _wrapped_by_agent(draft.text or ""):
+            return draft
+    return candidates[-1] if candidates else None
+
+
+def _wrapped_by_agent(text: str) -> bool:
+    """Whether the whole text stands in one tag that does not name a request."""
+    opening = _WRAPPED.match(text)
+    if opening is None or opening[1].lower() in _ASKING_TAGS:
+        return False
+    return text.rstrip().endswith(f"</{opening[1]}>")

@@ -1,0 +1,40 @@
+"""check_stage accepts a lawful stage and finds every kind of unlawful one."""
+
+import itertools
+
+import pytest
+
+from ctxpress.errors import LawError
+from ctxpress.testing import check_stage
+from tests.core.stages import Broken, EveryOtherWord
+
+
+def test_a_lawful_stage_passes():
+    check_stage(EveryOtherWord())
+
+
+@pytest.mark.parametrize("how", ["grow", "blank", "touch protected"])
+def test_an_unlawful_stage_is_found(how):
+    with pytest.raises(LawError, match="sample"):
+        check_stage(Broken(how))
+
+
+def test_what_the_stage_raises_is_passed_on():
+    with pytest.raises(RuntimeError):
+        check_stage(Broken("raise"))
+
+
+def test_a_stage_with_a_whim_is_found():
+    class Whimsical(EveryOtherWord):
+        whims = itertools.count()
+
+        def cut(self, block, span, question):
+            return super().cut(block, span, question) if next(self.whims) % 2 else span
+
+    with pytest.raises(LawError, match="two results"):
+        check_stage(Whimsical())
+
+
+def test_an_object_that_is_no_stage_is_named():
+    with pytest.raises(LawError, match="object lacks"):
+        check_stage(object())
