@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 
+from pydantic import BaseModel, ConfigDict
+
 from ctxpress.document import Block, ContextDocument, Range
 from ctxpress.hookspecs import RegisterStage, hookimpl
 from ctxpress.resources import Resources
 from ctxpress.stage import StageContext, StageTraits
-from pydantic import BaseModel, ConfigDict
 
 __all__ = ["FillersConfig", "FillersStage", "register_stages"]
 
