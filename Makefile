@@ -52,8 +52,9 @@ help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV_READY):
-	@test -n "$(PYTHON)" || { echo "ctxpress needs Python 3.11, 3.12 or 3.13; found:" \
-		"$$(python3 --version 2>&1 || echo none). Name one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	|| { echo "ctxpress needs Python 3.11, 3.12 or 3.13; $(or $(PYTHON),python3) is:" \
+	"$$($(or $(PYTHON),python3) --version 2>&1 | tail -1). Name another: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@echo "setting up $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV) || { echo "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@touch $@

@@ -6,7 +6,6 @@ Commands import what they need when they run, so that ``--help`` is quick.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -24,7 +23,6 @@ __all__ = ["create_app", "main"]
 
 CALLER_ERRORS = (ConfigError, FormatError, MissingDependencyError, PluginError)
 INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
-BROKEN_PIPE = 141
 
 
 def create_app() -> typer.Typer:
@@ -61,9 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, CALLER_ERRORS) else 1
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        sys.stderr.close()  # or the interpreter complains while it flushes
-        return BROKEN_PIPE
     return status if isinstance(status, int) else 0
 
 

@@ -26,10 +26,10 @@ def plugins(
         load_config(config).plugins.enabled if config else ("ctxpress",)
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("kind", "name", "distribution", "version", "what it is"):
+    for column in ("kind", "name", "distribution", "version", "options, or what it is for"):
         table.add_column(column, overflow="fold")
     for stage in manager.stages.values():
-        about = _first_line(stage.config_model.__doc__)
+        about = ", ".join(stage.config_model.model_fields)
         table.add_row("stage", stage.name, stage.distribution, stage.version, about)
     for name, observer in manager.observers.items():
         table.add_row("observer", name, type(observer).__module__.split(".")[0], "", "")
@@ -52,7 +52,3 @@ def _version() -> str:
         return version("ctxpress")
     except PackageNotFoundError:
         return "source"
-
-
-def _first_line(documentation: str | None) -> str:
-    return (documentation or "").strip().split("\n")[0]

@@ -67,8 +67,10 @@ class BlockBuilder:
     """One use: a format calls :meth:`begin`, texts and opaque parts, :meth:`end` per message.
 
     ``documents_message`` is the index of a user message that we inserted: it and the user's own
-    message after it count as one. ``unknown_tools_read`` protects the results of calls that are
-    not in the body (an earlier response holds them, so what they read cannot be known).
+    message after it count as one. A format sets ``array`` to the pointer of its list of messages
+    where it has one, and ``unknown_tools_read`` to protect the results of calls that are not in
+    the body (an earlier response holds them, so what they read cannot be known).
+    ``turn_messages`` are the indexes of the messages that begin turns.
     """
 
     def __init__(

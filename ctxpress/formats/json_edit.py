@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -294,7 +295,7 @@ def _deletions(node: _Node, names: set[str]) -> Iterable[tuple[int, int, bytes]]
 
 
 _ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)"
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)"
 )
 
 
@@ -306,61 +307,40 @@ def rewrite_string(raw: bytes, pieces: Sequence[Piece]) -> bytes:
 
     :raises FormatError: a text holds a lone surrogate, which no JSON body can carry.
     """
-    offsets = _byte_offsets(raw, {at for p in pieces if isinstance(p, Range) for at in p})
+    old = raw.decode()
     ascii_only = raw.isascii()
-    parts: list[bytes] = []
+    escapes, shifts = _escapes(old)
+    parts: list[str] = []
     for piece in pieces:
-        if isinstance(piece, Range):
-            parts.append(raw[offsets[piece.start] : offsets[piece.end]])
-        else:
+        if isinstance(piece, str):
             parts.append(_escape(piece, ascii_only=ascii_only))
-    return b"".join(parts)
+            continue
+        start, end = piece
+        if escapes:
+            start += shifts[bisect_left(escapes, start)]
+            end += shifts[bisect_left(escapes, end)]
+        parts.append(old[start:end])
+    return "".join(parts).encode()
 
 
-def _escape(text: str, *, ascii_only: bool) -> bytes:
+def _escapes(old: str) -> tuple[list[int], list[int]]:
+    """Which characters of a string's value are spelt as escapes, and by how much the spelling
+    before the first, the second, … of them is longer than the value."""
+    escapes: list[int] = []
+    shifts = [0]
+    if "\\" in old:
+        shift = 0
+        for match in _ESCAPE.finditer(old):
+            start, end = match.span()
+            escapes.append(start - shift)
+            shift += end - start - 1  # an escape, a surrogate pair too, is one character
+            shifts.append(shift)
+    return escapes, shifts
+
+
+def _escape(text: str, *, ascii_only: bool) -> str:
     try:
-        encoded = text.encode()
+        text.encode()
     except UnicodeEncodeError:
         raise FormatError("a text holds a lone surrogate", code=Skip.UNSUPPORTED_SHAPE) from None
-    if not ascii_only or len(encoded) == len(text):
-        return orjson.dumps(text)[1:-1]
-    return json.dumps(text)[1:-1].encode()
-
-
-def _byte_offsets(raw: bytes, wanted: set[int]) -> dict[int, int]:
-    """Byte offsets in the inside of a JSON string of character offsets in its value."""
-    if raw.isascii() and _BACKSLASH not in raw:
-        return {at: at for at in wanted}
-    found: dict[int, int] = {}
-    ordered = sorted(wanted)
-    index = characters = position = 0
-    end_of_text = (len(raw), len(raw))
-    for start, end in (*(m.span() for m in _ESCAPE.finditer(raw)), end_of_text):
-        plain = raw[position:start]
-        length = len(plain) if plain.isascii() else len(plain.decode())
-        if index < len(ordered) and ordered[index] <= characters + length:
-            index = _locate(plain, ordered, index, characters, length, position, found)
-        characters += length + 1  # the escape is one character
-        position = end
-    return found
-
-
-def _locate(
-    plain: bytes,
-    ordered: list[int],
-    index: int,
-    characters: int,
-    length: int,
-    position: int,
-    found: dict[int, int],
-) -> int:
-    """Note the wanted offsets that lie in an escape-free stretch; the index of the next one."""
-    text = None if len(plain) == length else plain.decode()
-    done = size = 0
-    while index < len(ordered) and ordered[index] <= characters + length:
-        ahead = ordered[index] - characters
-        size += ahead - done if text is None else len(text[done:ahead].encode())
-        done = ahead
-        found[ordered[index]] = position + size
-        index += 1
-    return index
+    return json.dumps(text, ensure_ascii=ascii_only)[1:-1]

@@ -7,9 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
+from ctxpress.document import Block, ContextDocument, Kind, Role, Source, Span
 from ctxpress.errors import FormatError
 from ctxpress.formats import ParsedRequest, ParseOptions, parse
-from ctxpress.formats.extension import ExtensionDocument, print_documents
+from ctxpress.formats.extension import ExtensionDocument, print_documents, with_scores
 from ctxpress.stage import Skip
 
 DOCUMENTS = [
@@ -200,3 +201,27 @@ def test_an_unreadable_body_still_goes_without_the_field() -> None:
         parse("openai_chat", b'{"messages":3,"ctxpress":{"question":"x"}}', ParseOptions())
     assert caught.value.code == Skip.UNSUPPORTED_SHAPE
     assert caught.value.body == b'{"messages":3}'
+
+
+def test_scores_reach_the_sources() -> None:
+    def block(pointer: str) -> Block:
+        spans = tuple(
+            Span.of("abcd", i, i + 1, Kind.DOCUMENT, protected=False, source=source)
+            for i, source in enumerate([None, Source(id="a"), Source(id="a", start=2), None])
+        )
+        role = Role.USER
+        return Block(pointer=pointer, role=role, turn=0, message=0, original="abcd", spans=spans)
+
+    given = [
+        ExtensionDocument(id="a", text="x", score=0.5),
+        ExtensionDocument(id="b", text="x", score=0.4),
+        ExtensionDocument(id="a", text="x", score=0.3),
+    ]
+    document = ContextDocument(blocks=(block("/0"), block("/1")))
+    scored = with_scores(document, frozenset({"/1"}), given)
+    assert scored.blocks[0] is document.blocks[0], "not ours"
+    scores = [span.source and span.source.score for span in scored.blocks[1].spans]
+    assert scores == [None, 0.5, 0.3, None]
+    assert (
+        with_scores(document, frozenset({"/1"}), [ExtensionDocument(id="a", text="x")]) is document
+    )
