@@ -1,0 +1,72 @@
+"""What inside a released text stays as it is, whoever sent it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from ctxpress.document import Kind
+from ctxpress.formats.fences import fenced_code
+from ctxpress.formats.inline import inline_marks
+from ctxpress.formats.json_values import json_values
+from ctxpress.formats.line_blocks import line_marks
+from ctxpress.formats.marks import Mark, gaps, join
+from ctxpress.formats.options import ParseOptions
+
+__all__ = ["protected_marks"]
+
+_NUMBER = re.compile(r"\d+(?:[.,:/'’-]\d+)*%?")
+
+# A tenant's pattern sees windows of this many characters. Each begins inside the one before, so
+# that a match of up to the overlap's length is always seen whole.
+_WINDOW = 8_192
+_OVERLAP = 1_024
+
+_Finder = Callable[[str, int, int], Iterable[Mark]]
+# In this order, each only where those before it found nothing: a fence is a fence whatever is in
+# it, and a backtick inside of JSON is no code span.
+_FINDERS: tuple[_Finder, ...] = (fenced_code, json_values, line_marks, inline_marks)
+
+
+def protected_marks(text: str, start: int, end: int, options: ParseOptions) -> list[Mark]:
+    """The ranges of ``text[start:end]`` that no stage may touch, in order and without overlaps.
+
+    Code, JSON, tables, tags, addresses, paths, blobs, and what the tenant lists: ``protect_terms``
+    are looked up literally; ``protect_patterns`` are run over windows of 8,192 characters, so that
+    a slow pattern costs in proportion to the text's length, and a match of more than 1,024
+    characters may be cut at a window's end. A pattern that is exponential stays the tenant's own
+    mistake.
+    """
+    marks: list[Mark] = []
+    for find in _FINDERS:
+        found = [mark for gap in gaps(marks, start, end) for mark in find(text, gap.start, gap.end)]
+        if found:
+            marks = join([*marks, *found], text)
+    listed = list(_listed(text, start, end, options))
+    return join([*marks, *listed], text) if listed else marks
+
+
+def _listed(text: str, start: int, end: int, options: ParseOptions) -> Iterator[Mark]:
+    """What the tenant asked for beyond the laws."""
+    for term in options.protect_terms:
+        position = text.find(term, start, end) if term else -1
+        while position >= 0:
+            yield Mark(position, position + len(term), Kind.OPAQUE)
+            position = text.find(term, position + len(term), end)
+    if options.protect_numbers:
+        for number in _NUMBER.finditer(text, start, end):
+            yield Mark(number.start(), number.end(), Kind.OPAQUE)
+    for pattern in options.protect_patterns:
+        yield from _windowed(pattern, text, start, end)
+
+
+def _windowed(pattern: re.Pattern[str], text: str, start: int, end: int) -> Iterator[Mark]:
+    while start < end:
+        stop = min(start + _WINDOW, end)
+        following = stop if stop == end else stop - _OVERLAP
+        for match in pattern.finditer(text, start, stop):
+            if match.start() >= following:  # the next window sees it whole
+                break
+            if match.end() > match.start():
+                yield Mark(match.start(), match.end(), Kind.OPAQUE)
+        start = following
