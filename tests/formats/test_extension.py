@@ -207,14 +207,14 @@ def test_an_unreadable_body_still_goes_without_the_field() -> None:
 def test_our_own_documents_need_no_recognition(place: str) -> None:
     marked = "Use {{ctxpress.documents}} only."
     other = message("user" if place == "system" else "system", "Why?")
-    given = [{"id": "a", "title": "t" * 300, "text": " One <b>\n", "score": 0.5}, {"text": "Two."}]
+    given = [{"id": "a", "title": "t" * 300, "text": " One. \n", "score": 0.5}, {"text": "Two."}]
     request = read("openai_chat", {"messages": [message(place, marked), other]}, documents=given)
     block = request.document.blocks[0]
     assert block.text == block.original
     assert block.kept == (Range(0, len(block.original)),)
     found = [span for span in block.spans if span.source is not None]
     assert [(s.text, s.kind, s.protected) for s in found] == [
-        (" One <b>\n", Kind.DOCUMENT, False),
+        (" One. \n", Kind.DOCUMENT, False),
         ("Two.", Kind.DOCUMENT, False),
     ]
     sources = [span.source for span in found]
