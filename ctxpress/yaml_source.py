@@ -18,7 +18,7 @@ import yaml
 
 from ctxpress.errors import ConfigError
 
-__all__ = ["KeyPath", "Source", "parse_source", "read_source"]
+__all__ = ["KeyPath", "Source", "compose", "parse_source", "read_source"]
 
 MAX_FILE_BYTES = 8 * 1024 * 1024  # some 40,000 tenants; a log or a model given by mistake is more
 MAX_VALUES = 500_000  # after aliases are expanded: nine lines of aliases can stand for billions
@@ -87,7 +87,7 @@ def parse_source(text: str, name: str) -> Source:
     :raises ConfigError: it is not valid YAML, or not a mapping of keys.
     """
     try:
-        root: Any = _PlainLoader(text).get_single_node()
+        root = compose(text)
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_syntax_problem(name, error)) from None
     except yaml.reader.ReaderError as error:
@@ -107,6 +107,15 @@ def parse_source(text: str, name: str) -> Source:
     except RecursionError:
         raise ConfigError(f"{name}: nested too deeply") from None
     return Source(name=name, data=data, lines=reader.lines)
+
+
+def compose(text: str) -> yaml.Node | None:
+    """The nodes of YAML text, with their places in it; ``None`` if it is empty.
+
+    :raises yaml.YAMLError: it is not YAML.
+    """
+    root: yaml.Node | None = _PlainLoader(text).get_single_node()
+    return root
 
 
 class _PlainLoader(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser,

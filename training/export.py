@@ -11,6 +11,7 @@ only.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ class _GraphWriter:
         return name
 
     def node(
-        self, kind: str, inputs: list[str], output: str, domain: str = "", **attributes: object
+        self, kind: str, inputs: list[str], output: str, domain: str = "", **attributes: Any
     ) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], domain=domain, **attributes))
         return output

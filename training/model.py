@@ -55,7 +55,8 @@ class EncoderLayer(nn.Module):
         mixed = mixed.transpose(1, 2).reshape(batch, n_tokens, width)
         hidden = self.attention_norm(hidden + self.dropout(self.attention_out(mixed)))
         inner = functional.gelu(self.inner(hidden))
-        return self.outer_norm(hidden + self.dropout(self.outer(inner)))
+        normed: Tensor = self.outer_norm(hidden + self.dropout(self.outer(inner)))
+        return normed
 
 
 class TokenClassifier(nn.Module):

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ctxpress.document import Block, ContextDocument, Kind, Range, Span
 from ctxpress.hookspecs import RegisterStage, hookimpl
 from ctxpress.models import TokenScorer, load_bundled_scorer
-from ctxpress.plugins.budget import largest_within
+from ctxpress.plugins.budget import choose_units
 from ctxpress.plugins.word_units import (
     BoolArray,
     FloatArray,
@@ -159,24 +159,24 @@ class TokenClassificationStage:
         priority = scores + 2.0 * forced
         order = choosable[np.argsort(-priority[choosable], kind="stable")]
 
-        def characters(count: int) -> BoolArray:
+        def characters(chosen: IntArray) -> BoolArray:
             kept = np.zeros(len(units), bool)
-            kept[order[:count]] = True
+            kept[chosen] = True
             if self._config.drop_consecutive:
                 kept = _drop_consecutive(kept | units.frozen, groups)
             return kept_characters(units, kept) | forced_characters
 
-        def cost(count: int) -> int:
+        def cost(chosen: IntArray) -> int:
             context.checkpoint()
-            remaining = units.text_of(characters(count))
+            remaining = units.text_of(characters(chosen))
             return context.counter.count(remaining) - part.frozen_tokens
 
         estimates = weights[order] * (part.tokens / max(1.0, float(weights[order].sum())))
         minimum = max(int(forced[order].sum()), int(not part.frozen_tokens))
-        count = largest_within(budget, cost, estimates, min(minimum, len(order)))
-        if count == len(order):
+        chosen = choose_units(order, budget, cost, estimates, min(minimum, len(order)))
+        if len(chosen) == len(order):
             return part.block
-        shorter = _put_together(part, characters(count))
+        shorter = _put_together(part, characters(chosen))
         grew = context.counter.count(shorter.text) >= part.tokens + part.frozen_tokens
         return part.block if grew else shorter
 

@@ -179,6 +179,12 @@ def test_budget_is_met_to_a_unit(words: list[str], ratio: float) -> None:
     assert spent > budget - largest - 1
 
 
+def test_a_unit_too_long_for_the_rest_of_the_budget_is_passed_over() -> None:
+    text = "alpha a-b-c-d-e-f-g beta gamma"
+    scores = {"alpha": 0.9, "beta": 0.2, "gamma": 0.1} | dict.fromkeys("abcdefg-", 0.5)
+    assert shorten(text, scores=scores, target_tokens=3) == "alpha beta gamma"
+
+
 def test_best_words_stay_in_order() -> None:
     assert shorten(TEXT, scores=RANKED, keep_ratio=0.3) == "alpha beta gamma"
     falling = {word: -score for word, score in RANKED.items()}

@@ -1,0 +1,139 @@
+"""A text and its shorter form as one: what stays, what is deleted (struck through), what is new."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from ctxpress.document import Range
+
+__all__ = [
+    "Mark",
+    "Piece",
+    "from_ranges",
+    "from_texts",
+    "shorten",
+    "to_ansi",
+    "to_markdown",
+    "to_plain",
+]
+
+
+class Mark(Enum):
+    """What became of a piece of text."""
+
+    KEPT = "kept"
+    DELETED = "deleted"
+    ADDED = "added"
+
+
+class Piece(NamedTuple):
+    """A stretch of text and what became of it."""
+
+    text: str
+    mark: Mark
+
+
+def from_ranges(original: str, kept: Iterable[Range]) -> list[Piece]:
+    """The pieces of ``original`` where ``kept`` ranges stay and the rest is deleted."""
+    pieces: list[Piece] = []
+    position = 0
+    for start, end in kept:
+        pieces.append(Piece(original[position:start], Mark.DELETED))
+        pieces.append(Piece(original[start:end], Mark.KEPT))
+        position = end
+    pieces.append(Piece(original[position:], Mark.DELETED))
+    return _joined(pieces)
+
+
+def from_texts(original: str, shorter: str) -> list[Piece]:
+    """The pieces that turn ``original`` into ``shorter``, found word by word."""
+    before, after = _words(original), _words(shorter)
+    pieces: list[Piece] = []
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=len(before) > 2_000)
+    for tag, a, b, c, d in matcher.get_opcodes():
+        if tag == "equal":
+            pieces.append(Piece("".join(before[a:b]), Mark.KEPT))
+        else:
+            pieces.append(Piece("".join(before[a:b]), Mark.DELETED))
+            pieces.append(Piece("".join(after[c:d]), Mark.ADDED))
+    return _joined(pieces)
+
+
+def shorten(pieces: Sequence[Piece], characters: int) -> tuple[list[Piece], list[Piece]]:
+    """The first and the last pieces, some ``characters`` in all; the tail is empty if all fit."""
+    if sum(len(piece.text) for piece in pieces) <= characters:
+        return list(pieces), []
+    head = _first(pieces, characters * 2 // 3, from_end=False)
+    tail = _first(pieces, characters // 3, from_end=True)
+    return head, tail
+
+
+def to_plain(pieces: Iterable[Piece]) -> str:
+    """``kept [-deleted-] {+added+}``: readable without colours."""
+    shape = {Mark.KEPT: "{}", Mark.DELETED: "[-{}-]", Mark.ADDED: "{{+{}+}}"}
+    return "".join(_per_line(piece.text, shape[piece.mark]) for piece in pieces)
+
+
+def to_ansi(pieces: Iterable[Piece]) -> str:
+    """Deletions dim, red and struck through; additions green."""
+    shape = {
+        Mark.KEPT: "{}",
+        Mark.DELETED: "\x1b[2;9;31m{}\x1b[0m",
+        Mark.ADDED: "\x1b[32m{}\x1b[0m",
+    }
+    return "".join(_per_line(piece.text, shape[piece.mark]) for piece in pieces)
+
+
+def to_markdown(pieces: Iterable[Piece]) -> str:
+    """Deletions between ``~~``, blanks moved outside since Markdown needs that."""
+    out = []
+    for text, mark in pieces:
+        core = text.strip()
+        if mark is Mark.DELETED and core:
+            before, after = text.split(core)[0], text[text.rindex(core) + len(core) :]
+            out.append(f"{before}~~{core}~~{after}")
+        elif mark is not Mark.DELETED:
+            out.append(text)
+        else:
+            out.append(" " if text else "")
+    return "".join(out)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\s+|\w+|[^\w\s]", text)
+
+
+def _per_line(text: str, shape: str) -> str:
+    """``shape`` around each line: terminals and pagers end attributes at line ends."""
+    return "\n".join(shape.format(line) if line else "" for line in text.split("\n"))
+
+
+def _joined(pieces: Iterable[Piece]) -> list[Piece]:
+    joined: list[Piece] = []
+    for piece in pieces:
+        if not piece.text:
+            continue
+        if joined and joined[-1].mark is piece.mark:
+            joined[-1] = Piece(joined[-1].text + piece.text, piece.mark)
+        else:
+            joined.append(piece)
+    return joined
+
+
+def _first(pieces: Sequence[Piece], characters: int, *, from_end: bool) -> list[Piece]:
+    return list(_take(pieces[::-1] if from_end else pieces, characters, from_end=from_end))[
+        :: -1 if from_end else 1
+    ]
+
+
+def _take(pieces: Sequence[Piece], characters: int, *, from_end: bool) -> Iterator[Piece]:
+    for text, mark in pieces:
+        if characters <= 0:
+            return
+        part = text[-characters:] if from_end else text[:characters]
+        yield Piece(part, mark)
+        characters -= len(part)
