@@ -39,8 +39,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_file": {"config", "config_problems", "errors", "manager", "nearest", "yaml_source"},
     "manager": CORE | {"hookspecs", "plugins", "work"},
 }
-TORCH = re.compile(r"^(ctxpress/engine/|ctxpress/cache/kv\.py|ctxpress/cache/codecs/"
-                   r"|ctxpress/plugins/token_classification|ctxpress/integrations/vllm)")  # fmt: skip
+TORCH = re.compile(
+    r"^ctxpress/(engine/|cache/kv\.py|cache/codecs/|plugins/token_classification|integrations/vllm)"
+)
 # `cache/key.py` asks where this platform keeps a user's state; that is no setting of ours.
 ENVIRONMENT = re.compile(r"^(ctxpress/cli/|proxy/settings\.py|ctxpress/cache/key\.py)")
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from ctxpress.cli.alignment import align
 from ctxpress.document import Range
 
 __all__ = [
@@ -50,10 +51,29 @@ def from_ranges(original: str, kept: Iterable[Range]) -> list[Piece]:
 
 
 def from_texts(original: str, shorter: str) -> list[Piece]:
-    """The pieces that turn ``original`` into ``shorter``, found word by word."""
-    before, after = _words(original), _words(shorter)
+    """The pieces that turn ``original`` into ``shorter``: by words, else by characters.
+
+    Where ``shorter`` has text of its own, so that nothing but additions explain it, the pieces
+    are a difference of words.
+    """
+    for split in (_words, list):
+        before = split(original)
+        places = align(before, split(shorter))
+        if places is not None:
+            return _of_places(before, places)
+    return _difference(_words(original), _words(shorter))
+
+
+def _of_places(before: Sequence[str], places: Sequence[int]) -> list[Piece]:
+    marks = [Mark.DELETED] * len(before)
+    for place in places:
+        marks[place] = Mark.KEPT
+    return _joined(map(Piece, before, marks))
+
+
+def _difference(before: Sequence[str], after: Sequence[str]) -> list[Piece]:
     pieces: list[Piece] = []
-    matcher = difflib.SequenceMatcher(None, before, after, autojunk=len(before) > 2_000)
+    matcher = difflib.SequenceMatcher(None, before, after)
     for tag, a, b, c, d in matcher.get_opcodes():
         if tag == "equal":
             pieces.append(Piece("".join(before[a:b]), Mark.KEPT))
@@ -104,7 +124,7 @@ def to_markdown(pieces: Iterable[Piece]) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\s+|\w+|[^\w\s]", text)
+    return re.findall(r"\s|\w+|[^\w\s]", text)
 
 
 def _per_line(text: str, shape: str) -> str:

@@ -42,6 +42,23 @@ def test_pieces_hold_both_texts(original: str, data: st.DataObject) -> None:
         assert "".join(p.text for p in pieces if p.mark is not Mark.DELETED) == shorter
 
 
+def test_deletions_stay_together_where_words_repeat() -> None:
+    before = "the cat and the dog and the bird and the fish"
+    after = "the dog and the fish"
+    assert to_plain(from_texts(before, after)) == (
+        "the [-cat and the -]dog and the [-bird and the -]fish"
+    )
+
+
+def test_parts_of_words_are_found_by_characters() -> None:
+    assert to_plain(from_texts("我们今天开会", "今天会")) == "[-我们-]今天[-开-]会"
+
+
+def test_text_that_repeats_for_ever_is_quick() -> None:
+    pieces = from_texts("a " * 20_000, "a " * 10_000)
+    assert "".join(p.text for p in pieces if p.mark is Mark.KEPT) == "a " * 10_000
+
+
 def test_long_texts_lose_their_middle() -> None:
     pieces = [Piece("a" * 100, Mark.KEPT), Piece("b" * 100, Mark.DELETED)]
     head, tail = shorten(pieces, 60)
