@@ -50,7 +50,8 @@ class RunOptions:
 
     ``keep_ratio`` is for the whole pipeline, ``target_tokens`` a hard budget for all text that is
     being decided, protected text included. ``applied=False`` (mode ``observe``) computes the
-    report and remembers the blocks as sent untouched, which is what happens to them.
+    report, over a whole conversation as if it had been applied, and remembers the blocks as sent
+    untouched, which is what happens to them.
     """
 
     keep_ratio: float | None = None
@@ -133,7 +134,9 @@ class Pipeline:
         tokens_before = await counting.count([block.text for block in document.blocks])
         plan = _Plan(document=document, blocks=list(document.blocks))
         all_places = places(document)
-        keys = {place.index: namespace.key("outcome", place.key) for place in all_places}
+        # What would have been sent is remembered apart from what was sent.
+        purpose = "outcome" if options.applied else "observed"
+        keys = {place.index: namespace.key(purpose, place.key) for place in all_places}
         await self._recall(plan, all_places, keys, namespace, tokens_before)
         work = await self._prepare(plan, namespace, counting, tokens_before)
         context = self._context(counter, sum(tokens_before), options, started)
@@ -145,7 +148,9 @@ class Pipeline:
             namespace=namespace,
             strict=self.settings.strict,
         )
-        await self._settle(plan, work, keys, namespace, options)
+        await self._settle(plan, work, keys, namespace)
+        if not options.applied:
+            await self.remember_untouched(document, namespace=namespace, code=Skip.OBSERVE)
         result = document.with_blocks(tuple(plan.blocks))
         tokens_after = await counting.count([block.text for block in result.blocks])
         report = summarise(
@@ -282,12 +287,7 @@ class Pipeline:
         )
 
     async def _settle(
-        self,
-        plan: _Plan,
-        work: Sequence[Work],
-        keys: dict[int, str],
-        namespace: Namespace,
-        options: RunOptions,
+        self, plan: _Plan, work: Sequence[Work], keys: dict[int, str], namespace: Namespace
     ) -> None:
         """Remember what was decided; adopt what a rival decided first."""
         if not work:
@@ -297,9 +297,9 @@ class Pipeline:
                 keys[item.place.index],
                 outcome_of(
                     item.before,
-                    item.block if options.applied else item.before,
+                    item.block,
                     extractive=item.extractive,
-                    skipped=item.skipped if options.applied else Skip.OBSERVE,
+                    skipped=item.skipped,
                     shared=item.shared,
                 ),
             )
@@ -309,10 +309,7 @@ class Pipeline:
         for item, outcome in zip(work, settled, strict=True):
             if outcome.skipped is Skip.STORE_FAILED:
                 item.skipped = Skip.STORE_FAILED
-            if options.applied:
-                plan.blocks[item.place.index] = apply_outcome(item.before, outcome)
-            else:
-                plan.blocks[item.place.index] = item.block
+            plan.blocks[item.place.index] = apply_outcome(item.before, outcome)
 
 
 def compressible(block: Block) -> bool:

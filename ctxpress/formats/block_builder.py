@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any
 
 from ctxpress.document import Block, ContextDocument, Kind, Role, Source, Span
 from ctxpress.formats.digest import element_digest
 from ctxpress.formats.options import ParseOptions
+from ctxpress.formats.printed_documents import (
+    PrintedDocuments,
+    Segmenter,
+    cut_around_documents,
+)
 from ctxpress.formats.tool_results import ToolCall, reads_files
 
-__all__ = ["BlockBuilder", "Segmenter", "one_span"]
-
-
-class Segmenter(Protocol):
-    """Cuts a text into spans that cover it, in order."""
-
-    def __call__(
-        self, text: str, *, role: Role, kind: Kind, options: ParseOptions, ask: bool
-    ) -> tuple[Span, ...]: ...
+__all__ = ["BlockBuilder", "one_span"]
 
 
 def one_span(
@@ -67,7 +66,8 @@ class BlockBuilder:
     """One use: a format calls :meth:`begin`, texts and opaque parts, :meth:`end` per message.
 
     ``documents_message`` is the index of a user message that we inserted: it and the user's own
-    message after it count as one. A format sets ``array`` to the pointer of its list of messages
+    message after it count as one; ``printed`` are the strings that hold documents that we printed.
+    A format sets ``array`` to the pointer of its list of messages
     where it has one, and ``unknown_tools_read`` to protect the results of calls that are not in
     the body (an earlier response holds them, so what they read cannot be known).
     ``turn_messages`` are the indexes of the messages that begin turns.
@@ -79,6 +79,7 @@ class BlockBuilder:
         segmenter: Segmenter,
         *,
         documents_message: int | None = None,
+        printed: Mapping[str, PrintedDocuments] = MappingProxyType({}),
     ) -> None:
         self.options = options
         self.unknown_tools_read = False
@@ -89,6 +90,7 @@ class BlockBuilder:
         self.n_documents = 0
         self._segment = segmenter
         self._documents_message = documents_message
+        self._printed = printed
         self._calls: dict[str, ToolCall] = {}
         self._questions: list[str | None] = []
         self._turn = 0
@@ -261,6 +263,17 @@ class BlockBuilder:
             return ()
         if draft.protected:
             return (Span.of(text, 0, len(text), draft.kind, protected=True, source=draft.source),)
+        printed = self._printed.get(draft.pointer)
+        if printed is not None:
+            return cut_around_documents(
+                text,
+                printed,
+                self._segment,
+                role=draft.role,
+                kind=draft.kind,
+                options=self.options,
+                ask=ask,
+            )
         spans = self._segment(text, role=draft.role, kind=draft.kind, options=self.options, ask=ask)
         if draft.source is None:
             return spans

@@ -76,7 +76,7 @@ _STRONG = re.compile(
     | CREATE[ ](?:OR[ ]REPLACE[ ])?(?:TABLE|INDEX|VIEW|FUNCTION)\b | INSERT[ ]INTO\b
     | SELECT\b.*(?:\bFROM\b|,$|\*|$) | DELETE[ ]FROM\b | UPDATE[ ]\w+[ ]SET\b | ALTER[ ]TABLE\b
     | -----(?:BEGIN|END)[ ] | \\(?:begin|end|documentclass|usepackage)\{{ | <\?php
-    | .*[^\s\w"'.]\s*\{{$ | (?:else|try|do|finally|loop|unsafe)\s*\{{$
+    | (?:else|try|do|finally|loop|unsafe)\s*\{{$
     | \}}\s*(?:else|catch|finally)\b
     """,
     re.VERBOSE,
@@ -90,8 +90,7 @@ _WEAK = re.compile(
     | (?:return|yield|await|throw|raise|assert|del|global)\b[^.,]*[;)\]}\w]$
     | (?:break|continue|pass|end|fi|done|esac|then|do)[;)]?$ | import[ ][\w.]+(?:[ ]as[ ]\w+)?;?$
     | @\w[\w.]*(?:\(.*\)?)?$ | [\[{(}\])]+[,;.]*$ | [\])}]+[.)]?[\w.]*\(? .*[;,{]$
-    | '[\w $.@/-]{1,100}'\s*:\s | .*(?:=>|->|::|\|\||&&|!=|==|\+=|</).*[;,{}()\]]$
-    | .*(?:\w\(\)|[=\])])\s*;$ | (?:FROM|WHERE|JOIN|(?:LEFT|INNER)[ ]JOIN|GROUP[ ]BY|ORDER[ ]BY
+    | '[\w $.@/-]{1,100}'\s*:\s | (?:FROM|WHERE|JOIN|(?:LEFT|INNER)[ ]JOIN|GROUP[ ]BY|ORDER[ ]BY
       |LIMIT|VALUES|HAVING|SET|AND|ON|WITH)\b.*[\w)';,(]$
     | [0-9a-f]{7,12}[ ]\S | (?:\?\?|[MADRCU]{1,2})[ ]+\S+$ | //[ ]?\S | /\*
     | (?:WARNING|WARN|NOTICE):[ ] | \.\.\.[ ]{4,}
@@ -103,14 +102,18 @@ _WEAK = re.compile(
 )
 _HINT = re.compile(r"#\s|\*\s|\*/|--\s|;|%\s|\.\.\.|\"\"\"|'''")
 
+# Patterns that are about a line's end, tried only where its last character makes sense of them.
+_BRACKETED_END = ";,{}()[]"
+_STRONG_END = re.compile(r".*[^\s\w\"'.]\s*\{$")
+_WEAK_END = re.compile(r".*(?:=>|->|::|\|\||&&|!=|==|\+=|</).*$|.*(?:\w\(\)|[=\])])\s*;$")
+
 _TABLE = re.compile(r"\|.*\||\+(?:[-=]{2,}\+)+|:?-{2,}:?\s*\|[\s:|-]*$")
 _RECORD = re.compile(
     r"(?:-[ ])?(?:[a-z_][\w./-]{0,60}|[A-Za-z][\w]*[_-][\w-]{1,60})[ ]?:(?:[ ]+(?P<value>\S.*))?$"
 )
 _FIELD = re.compile(r"[A-Z][\w/-]{0,40}(?:[ ][\w/-]{1,40}){0,2}:[ ]+(?P<value>\S.*)$")
-_COLUMNS = re.compile(
-    r"(?:[^,]*,(?=\S)){2,}[^,]*$|(?:[^;]*;(?=\S)){2,}[^;]*$|(?:[^\t]*\t){2,}"
-    r"|\S.*[^.?!:\s][ ]{2,}\S.*[^.?!:\s][ ]{2,}\S|[^\s|]+(?:[ ]\S+){0,3}[ ]{3,}\S"
+_ALIGNED = re.compile(
+    r"\S.*?[^.?!:\s][ ]{2,}\S.*?[^.?!:\s][ ]{2,}\S|[^\s|]+(?:[ ]\S+){0,3}[ ]{3,}\S"
 )
 _SENTENCE_END = (".", "?", "!", "…", '."', "。")
 _MAX_RECORD_WORDS = 12
@@ -137,14 +140,15 @@ def shape_of(line: str) -> Shape:
             return _dense(line)
     if "|" in head and _TABLE.match(head):
         return Shape.TABLE
-    if _STRONG.match(head):
+    bracketed = head[-1] in _BRACKETED_END
+    if _STRONG.match(head) or (bracketed and _STRONG_END.match(head)):
         return Shape.STRONG
-    if _WEAK.match(head):
+    if _WEAK.match(head) or (bracketed and _WEAK_END.match(head)):
         return Shape.WEAK
     record = _record(head)
     if record:
         return record
-    if _COLUMNS.match(head) and not is_prose(head):
+    if _columns(head) and not is_prose(head):
         return Shape.COLUMNS
     if _HINT.match(head):
         return Shape.HINT
@@ -152,6 +156,17 @@ def shape_of(line: str) -> Shape:
 
 
 _BLOCK_WORD = re.compile(r"at |if |for |while |with |return |import |from |git |total |class ")
+
+
+def _columns(head: str) -> bool:
+    """Whether a line is a row of values: separated without spaces, by tabs, or aligned."""
+    for separator in ",;":
+        together = head.count(separator)
+        if together > 1 and head.count(separator + " ") == 0:
+            return True
+    if head.count("\t") > 1:
+        return True
+    return "  " in head and _ALIGNED.match(head) is not None
 
 
 def _record(head: str) -> Shape:

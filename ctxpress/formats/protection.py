@@ -19,8 +19,8 @@ _NUMBER = re.compile(r"\d+(?:[.,:/'’-]\d+)*%?")
 
 # A tenant's pattern sees windows of this many characters. Each begins inside the one before, so
 # that a match of up to the overlap's length is always seen whole.
-_WINDOW = 8_192
-_OVERLAP = 1_024
+_WINDOW = 4_096
+_OVERLAP = 512
 
 _Finder = Callable[[str, int, int], Iterable[Mark]]
 # In this order, each only where those before it found nothing: a fence is a fence whatever is in
@@ -32,8 +32,8 @@ def protected_marks(text: str, start: int, end: int, options: ParseOptions) -> l
     """The ranges of ``text[start:end]`` that no stage may touch, in order and without overlaps.
 
     Code, JSON, tables, tags, addresses, paths, blobs, and what the tenant lists: ``protect_terms``
-    are looked up literally; ``protect_patterns`` are run over windows of 8,192 characters, so that
-    a slow pattern costs in proportion to the text's length, and a match of more than 1,024
+    are looked up literally; ``protect_patterns`` are run over windows of 4,096 characters, so that
+    a slow pattern costs in proportion to the text's length, and a match of more than 512
     characters may be cut at a window's end. A pattern that is exponential stays the tenant's own
     mistake.
     """
