@@ -33,6 +33,7 @@ _STRONG = re.compile(
     # tracebacks
       Traceback[ ]\(most[ ]recent | File[ ]"[^"]+",[ ]line[ ]\d
     | at[ ][\w.$<>/]+[ ]?(?:\[as[ ]\w+\][ ]?)?\([^()]*\)$ | Caused[ ]by:[ ]
+    | Exception[ ]in[ ]thread[ ]
     | [A-Za-z_][\w.]*(?:Error|Exception|Warning|Interrupt)(?::[ ]|:?$)
     | goroutine[ ]\d+[ ]\[ | thread[ ]'[^']*'[ ]panicked
     # diffs, version control
@@ -135,7 +136,7 @@ def shape_of(line: str) -> Shape:
     head = line[:MAX_SHAPE].rstrip()
     if not head:
         return Shape.NONE
-    if _PLAIN.match(head) and head[-1] not in ";{}" and not _BLOCK_WORD.match(head):
+    if _PLAIN.match(head) and head[-1] not in ";{}(" and not _BLOCK_WORD.match(head):
         if "  " not in head and "\t" not in head:
             return _dense(line)
     if "|" in head and _TABLE.match(head):
