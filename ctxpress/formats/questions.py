@@ -26,7 +26,7 @@ _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[”�
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
 _LABEL = re.compile(
     r"^[ \t>*#_]*(?:(?:the[ ])?(?:original|user|final|current)[ ]?(?:'s[ ])?)?"
-    r"(?:question|query|task)(?:[ ]is[ ]as[ ]follows)?[ ]?[*_]*[:：][*_]*[ \t]*"
+    r"(?:question|query|task|q)(?:[ ]is[ ]as[ ]follows)?[ ]?[*_]*[:：][*_]*[ \t]*"
     r"|\banswer[ ]the[ ](?:following[ ])?(?:question|query):[ \t]*",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -35,7 +35,8 @@ _TAGS = re.compile(r"(?:\s|</?[A-Za-z][^<>\s]{0,100}>)*")
 _RULES = re.compile(r"(?:\s|[-=*_#]{3,}(?=\s))*")
 _ANSWER = re.compile(
     r"^[ \t>*#_]*(?:(?:helpful|final|original|concise|new|refined|existing|your|short)[ ])?"
-    r"(?:answer|summary|context|documents?|response|we have provided an existing answer)[*_]*[:：]"
+    r"(?:answer|a|summary|context|documents?|response|we have provided an existing answer)"
+    r"[*_]*[:：]"
     r"|^[-=*_#]{3,}[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )

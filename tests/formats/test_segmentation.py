@@ -288,6 +288,17 @@ BLOCKS = {
     "json lines": '{"a": 1, "b": "x"}\n{"a": 2, "b": "y"}\n',
     "broken json": '{\n  "a": 1,\n  "b": "words",\n}\n',
     "table": "| name | value |\n|------|-------|\n| a    | some words here |\n",
+    "diff of data and fences": (
+        "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,2 +1,5 @@\n ```\n"
+        '+{"a": ["words in an array"]}\n+\n+Plain words were added here.\n ```\n'
+    ),
+    "toml": '[project]\nname = "x"\nkeywords = ["one word", "two words"]\nversion = "1"\n',
+    "docstring": (
+        'def f(x):\n    """Say what it does.\n\n    It does a lot of things, all of them well and\n'
+        "    none of them in vain.\n\n    That was all there is to say about it.\n"
+        '    """\n    return x\n'
+    ),
+    "c comment": "/*\n * Plain words about it.\n *\n * And some more.\n */\nint f(int x);\n",
     "pem": "-----BEGIN CERTIFICATE-----\nMIIBszCCARwCCQDe\n-----END CERTIFICATE-----\n",
     "git log": "commit 83db48f1a2\nAuthor: Ann <ann@example.org>\nDate:   Mon May 6\n",
 }
@@ -345,6 +356,7 @@ PROSE = {
     "if": "If you want to know more about this, ask him.\nFor all of us, it was a good day.\n",
     "from": "From there we went on.\nfrom here to eternity\nimport duties were raised again\n",
     "return": "return to the house of the rising sun,\nclass was out for the day.\n",
+    "triple quotes": '"""\nThe cat sat on the mat.\n\nThen a dog came in, that was all.\n"""\n',
     "double spaces": "He came.  She left.  Nobody knew why.  Then it rained all day long.\n",
     "indented quotation": "He wrote:\n\n    We went to the sea and it rained for weeks.\n",
     "list continuation": "- First point of all\n\n    and some more about it, at length, here.\n",
