@@ -20,7 +20,7 @@ from ctxpress.cache.key import Namespace
 from ctxpress.cache.store import Store
 from ctxpress.conversation import Place, places
 from ctxpress.counting import CountCache, Counting
-from ctxpress.document import Block, ContextDocument
+from ctxpress.document import Block, ContextDocument, Role
 from ctxpress.errors import StoreError
 from ctxpress.memo import Memo
 from ctxpress.outcomes import Outcome, OutcomeMemory, apply_outcome, outcome_of
@@ -206,7 +206,7 @@ class Pipeline:
                 plan.blocks[place.index] = apply_outcome(block, outcome)
             elif block.turn == newest:
                 plan.fresh.append(place)
-            elif compressible(block) and tokens[place.index] >= self.settings.min_tokens:
+            elif _was_eligible(block) and tokens[place.index] >= self.settings.min_tokens:
                 plan.cache_risk += 1
 
     async def _prepare(
@@ -315,6 +315,11 @@ class Pipeline:
 def compressible(block: Block) -> bool:
     """Whether a block has any text that a stage may touch."""
     return any(not span.protected and span.text.strip() for span in block.spans)
+
+
+def _was_eligible(block: Block) -> bool:
+    """Whether a block of an earlier turn may have gone out compressed: a cautious guess."""
+    return block.role in (Role.USER, Role.TOOL)
 
 
 def auto_deadline_ms(tokens: int) -> float:
