@@ -17,6 +17,7 @@ __all__ = [
     "from_ranges",
     "from_texts",
     "shorten",
+    "tight",
     "to_ansi",
     "to_markdown",
     "to_plain",
@@ -94,33 +95,37 @@ def shorten(pieces: Sequence[Piece], characters: int) -> tuple[list[Piece], list
 
 def to_plain(pieces: Iterable[Piece]) -> str:
     """``kept [-deleted-] {+added+}``: readable without colours."""
-    shape = {Mark.KEPT: "{}", Mark.DELETED: "[-{}-]", Mark.ADDED: "{{+{}+}}"}
-    return "".join(_per_line(piece.text, shape[piece.mark]) for piece in pieces)
+    return _marked(pieces, deleted="[-{}-]", added="{{+{}+}}")
 
 
 def to_ansi(pieces: Iterable[Piece]) -> str:
     """Deletions dim, red and struck through; additions green."""
-    shape = {
-        Mark.KEPT: "{}",
-        Mark.DELETED: "\x1b[2;9;31m{}\x1b[0m",
-        Mark.ADDED: "\x1b[32m{}\x1b[0m",
-    }
-    return "".join(_per_line(piece.text, shape[piece.mark]) for piece in pieces)
+    return _marked(pieces, deleted="\x1b[2;9;31m{}\x1b[0m", added="\x1b[32m{}\x1b[0m")
 
 
 def to_markdown(pieces: Iterable[Piece]) -> str:
-    """Deletions between ``~~``, blanks moved outside since Markdown needs that."""
-    out = []
+    """Deletions struck through between ``~~``, additions bold."""
+    return _marked(pieces, deleted="~~{}~~", added="**{}**")
+
+
+def tight(pieces: Iterable[Piece]) -> list[Piece]:
+    """The same text with the blanks at both ends of deletions outside them: easier to read."""
+    out: list[Piece] = []
     for text, mark in pieces:
         core = text.strip()
-        if mark is Mark.DELETED and core:
-            before, after = text.split(core)[0], text[text.rindex(core) + len(core) :]
-            out.append(f"{before}~~{core}~~{after}")
-        elif mark is not Mark.DELETED:
-            out.append(text)
-        else:
-            out.append(" " if text else "")
-    return "".join(out)
+        if mark is Mark.KEPT or not core:
+            out.append(Piece(text, Mark.KEPT))
+            continue
+        begin = text.index(core)
+        out.append(Piece(text[:begin], Mark.KEPT))
+        out.append(Piece(core, mark))
+        out.append(Piece(text[begin + len(core) :], Mark.KEPT))
+    return _joined(out)
+
+
+def _marked(pieces: Iterable[Piece], *, deleted: str, added: str) -> str:
+    shape = {Mark.KEPT: "{}", Mark.DELETED: deleted, Mark.ADDED: added}
+    return "".join(_per_line(piece.text, shape[piece.mark]) for piece in tight(pieces))
 
 
 def _words(text: str) -> list[str]:
@@ -154,6 +159,10 @@ def _take(pieces: Sequence[Piece], characters: int, *, from_end: bool) -> Iterat
     for text, mark in pieces:
         if characters <= 0:
             return
-        part = text[-characters:] if from_end else text[:characters]
+        part = text
+        if len(text) > characters:  # cut between words where there are any
+            part = text[-characters:] if from_end else text[:characters]
+            words = part.split(maxsplit=1) if from_end else part.rsplit(maxsplit=1)
+            part = words[-1 if from_end else 0] if len(words) == 2 else part
         yield Piece(part, mark)
-        characters -= len(part)
+        characters -= len(text)
