@@ -84,7 +84,8 @@ def _policy(
 
     Keys of ``config`` that other programs put there are passed over.
     """
-    config = value.get("config") or {}
+    config = value.get("config")
+    config = {} if config is None else config
     if not isinstance(config, dict):
         raise _invalid("config: an object is needed")
     own = dict(head.own or {})

@@ -26,8 +26,9 @@ class Received:
 class Reply:
     """What a handler writes with."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, method: str = "GET") -> None:
         self._writer = writer
+        self._bodiless = method == "HEAD"
 
     async def raw(self, data: bytes) -> None:
         self._writer.write(data)
@@ -41,7 +42,9 @@ class Reply:
         if "content-type" not in given:
             lines.append("content-type: application/json")
         lines.append(f"content-length: {len(body)}")
-        await self.raw("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        await self.raw(
+            "\r\n".join(lines).encode() + b"\r\n\r\n" + (b"" if self._bodiless else body)
+        )
 
     async def json(self, value: object, status: int = 200, **headers: str) -> None:
         named = tuple((key.replace("_", "-"), item) for key, item in headers.items())
@@ -126,7 +129,7 @@ class FakeUpstream:
             await reader.readline()
         else:
             request.body = await reader.readexactly(int(request.header("content-length") or 0))
-        answering = asyncio.create_task(self.handler(request, Reply(writer)))
+        answering = asyncio.create_task(self.handler(request, Reply(writer, method)))
         try:
             while not answering.done():
                 watching = asyncio.create_task(_until_gone(reader))
@@ -142,6 +145,6 @@ class FakeUpstream:
 
 
 async def _until_gone(reader: asyncio.StreamReader) -> bool:
-    while not reader.at_eof():
+    while not reader.at_eof():  # noqa: ASYNC110 - reading would take the next request's bytes
         await asyncio.sleep(0.01)
     return True
