@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import aiohttp
 from yarl import URL
@@ -34,6 +35,7 @@ _ENDPOINTS = frozenset(
 _SKIPPED_AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _MAX_HEADER_BYTES = 256 * 1024
 _BACKOFF_S = 0.05
+_LARGE_BYTES = 512 * 1024
 _MAX_CACHED_URLS = 1024
 
 Data = bytes | Callable[[], AsyncIterator[bytes]] | None
@@ -148,7 +150,7 @@ class UpstreamPool:
                     method,
                     url,
                     headers=headers,
-                    data=data() if callable(data) else data,
+                    data=_payload(data),
                     allow_redirects=False,
                     timeout=upstream.timeout,
                     proxy=upstream.proxy,
@@ -164,6 +166,13 @@ class UpstreamPool:
                 raise BrokenOffError(f"{upstream.base} broke off before it answered") from error
             await asyncio.sleep(_BACKOFF_S * 2**tries)
             tries += 1
+
+
+def _payload(data: Data) -> Any:
+    """A fresh body for one try; large ones in a form that is written piece by piece."""
+    if callable(data):
+        return data()
+    return io.BytesIO(data) if data is not None and len(data) > _LARGE_BYTES else data
 
 
 def join_url(base: str, path: str) -> str:

@@ -33,6 +33,7 @@ _STRONG = re.compile(
     # tracebacks
       Traceback[ ]\(most[ ]recent | File[ ]"[^"]+",[ ]line[ ]\d
     | at[ ][\w.$<>/]+[ ]?(?:\[as[ ]\w+\][ ]?)?\([^()]*\)$ | Caused[ ]by:[ ]
+    | Exception[ ]in[ ]thread[ ]
     | [A-Za-z_][\w.]*(?:Error|Exception|Warning|Interrupt)(?::[ ]|:?$)
     | goroutine[ ]\d+[ ]\[ | thread[ ]'[^']*'[ ]panicked
     # diffs, version control
@@ -71,7 +72,8 @@ _STRONG = re.compile(
     | (?:public|private|protected|static|final|abstract|override|internal)[ ][^.]*[{{;]$
     | (?:pub(?:\(crate\))?[ ])?(?:fn|struct|enum|impl|trait|mod)\b[^.]*[{{;]$
     | func[ ](?:\([^)]*\)[ ]?)?\w+\( | package[ ][\w.]+;?$ | (?:using|use|namespace)[ ][\w.:\\]+;
-    | \#(?:include|define|ifdef|ifndef|endif|pragma)\b
+    | \#[ ]*(?:include|define|undef|ifdef|ifndef|endif|pragma)\b | \#[ ]*(?:el)?if[ ]\S*[(_!]
+    | (?:extern|typedef)\b.*[_*{{;"]
     | (?:self|this)\.\w+\s*[=(.\[] | "[^"\\]{{1,100}}"\s*:(?:\s|$)
     | CREATE[ ](?:OR[ ]REPLACE[ ])?(?:TABLE|INDEX|VIEW|FUNCTION)\b | INSERT[ ]INTO\b
     | SELECT\b.*(?:\bFROM\b|,$|\*|$) | DELETE[ ]FROM\b | UPDATE[ ]\w+[ ]SET\b | ALTER[ ]TABLE\b
@@ -96,7 +98,7 @@ _WEAK = re.compile(
     | (?:WARNING|WARN|NOTICE):[ ] | \.\.\.[ ]{4,}
     | (?:docker|kubectl|curl|wget|cd|mkdir|chmod|python3?|make|go|ssh|export|echo|rm|cp|mv)[ ]
       (?:[-./~$"'\w]+[ ])*-{1,2}\w
-    | drw|[├└│]
+    | \[\[?[\w."-]+\]\]?$ | -[ ]\{.*\}$ | drw|[├└│]
     """,
     re.VERBOSE,
 )
@@ -105,7 +107,10 @@ _HINT = re.compile(r"#\s|\*\s|\*/|--\s|;|%\s|\.\.\.|\"\"\"|'''")
 # Patterns that are about a line's end, tried only where its last character makes sense of them.
 _BRACKETED_END = ";,{}()[]"
 _STRONG_END = re.compile(r".*[^\s\w\"'.]\s*\{$")
-_WEAK_END = re.compile(r".*(?:=>|->|::|\|\||&&|!=|==|\+=|</).*$|.*(?:\w\(\)|[=\])])\s*;$")
+_WEAK_END = re.compile(
+    r".*(?:=>|->|::|\|\||&&|!=|==|\+=|</).*$|.*(?:\w\(\)|[=\])])\s*;$"
+    r"|.*(?:\w_\w|\*\w|\w\*|\w\[).*[;,]$"
+)
 
 _TABLE = re.compile(r"\|.*\||\+(?:[-=]{2,}\+)+|:?-{2,}:?\s*\|[\s:|-]*$")
 _RECORD = re.compile(
@@ -135,7 +140,7 @@ def shape_of(line: str) -> Shape:
     head = line[:MAX_SHAPE].rstrip()
     if not head:
         return Shape.NONE
-    if _PLAIN.match(head) and head[-1] not in ";{}" and not _BLOCK_WORD.match(head):
+    if _PLAIN.match(head) and head[-1] not in ";{}(" and not _BLOCK_WORD.match(head):
         if "  " not in head and "\t" not in head:
             return _dense(line)
     if "|" in head and _TABLE.match(head):
@@ -148,7 +153,9 @@ def shape_of(line: str) -> Shape:
     record = _record(head)
     if record:
         return record
-    if _columns(head) and not is_prose(head):
+    if "  " in head and _ALIGNED.match(head) and not is_prose(head):
+        return Shape.WEAK
+    if _separated(head) and not is_prose(head):
         return Shape.COLUMNS
     if _HINT.match(head):
         return Shape.HINT
@@ -158,15 +165,13 @@ def shape_of(line: str) -> Shape:
 _BLOCK_WORD = re.compile(r"at |if |for |while |with |return |import |from |git |total |class ")
 
 
-def _columns(head: str) -> bool:
-    """Whether a line is a row of values: separated without spaces, by tabs, or aligned."""
+def _separated(head: str) -> bool:
+    """Whether a line is a row of values, separated by tabs or without spaces."""
     for separator in ",;":
         together = head.count(separator)
         if together > 1 and head.count(separator + " ") == 0:
             return True
-    if head.count("\t") > 1:
-        return True
-    return "  " in head and _ALIGNED.match(head) is not None
+    return head.count("\t") > 1
 
 
 def _record(head: str) -> Shape:

@@ -26,14 +26,18 @@ _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[”�
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
 _LABEL = re.compile(
     r"^[ \t>*#_]*(?:(?:the[ ])?(?:original|user|final|current)[ ]?(?:'s[ ])?)?"
-    r"(?:question|query|task)(?:[ ]is[ ]as[ ]follows)?[ ]?[*_]*[:：][*_]*[ \t]*"
+    r"(?:question|query|task|q)(?:[ ]is[ ]as[ ]follows)?[ ]?[*_]*[:：][*_]*[ \t]*"
     r"|\banswer[ ]the[ ](?:following[ ])?(?:question|query):[ \t]*",
     re.IGNORECASE | re.MULTILINE,
 )
+# In front of a sentence: `</documents> What …?`
+_TAGS = re.compile(r"(?:\s|</?[A-Za-z][^<>\s]{0,100}>)*")
 _RULES = re.compile(r"(?:\s|[-=*_#]{3,}(?=\s))*")
 _ANSWER = re.compile(
     r"^[ \t>*#_]*(?:(?:helpful|final|original|concise|new|refined|existing|your|short)[ ])?"
-    r"(?:answer|summary|context|documents?|response|we have provided an existing answer)[*_]*[:：]|^[-=*_#]{3,}[ \t]*$",
+    r"(?:answer|a|summary|context|documents?|response|we have provided an existing answer)"
+    r"[*_]*[:：]"
+    r"|^[-=*_#]{3,}[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -162,7 +166,8 @@ def _sentence_start(text: str, start: int, mark: int) -> int:
     begin = start = max(start, mark - _LONG_WORDS * _MAX_WORD)
     for sentence in _SENTENCE_END.finditer(text, start, mark):
         begin = sentence.end()
-    return _lstrip(text, begin, mark)
+    tags = _TAGS.match(text, begin, mark)
+    return _lstrip(text, tags.end() if tags else begin, mark)
 
 
 def _head(text: str, first: int, last: int, words: int) -> int:

@@ -145,7 +145,8 @@ def _merged(areas: Iterator[_Area], text: str) -> Iterator[Span]:
     for area in areas:
         if area.end <= area.start:
             continue
-        if last is not None and last.protected and text[area.start : area.end].isspace():
+        blank = not area.protected and text[area.start : area.end].isspace()
+        if blank and last is not None and last.protected:
             area = last._replace(start=area.start, end=area.end)  # nothing to compress
         if last is not None and last[2:] == area[2:]:
             last = last._replace(end=area.end)

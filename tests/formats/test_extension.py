@@ -73,7 +73,7 @@ def test_documents_go_before_the_last_user_message(format: str) -> None:
     expected = [*messages[:2], message("user", PRINTED), messages[2]]
     assert orjson.loads(request.body) == {"messages": expected}
     document = request.document
-    assert document.questions == ("Hi.", "Why?")
+    assert document.questions == (None, "Why?")
     # The documents are remembered with the question: they share its turn and its message.
     assert [(b.turn, b.message) for b in document.blocks] == [(0, 0), (0, 1), (1, 3), (1, 3)]
 
