@@ -23,8 +23,15 @@ from ctxpress.formats import ParsedRequest, parse, parse_messages, render, rende
 from ctxpress.formats.options import ParseOptions
 from ctxpress.hookspecs import Observer
 from ctxpress.nearest import did_you_mean
+from ctxpress.passages import (
+    DocumentLike,
+    compressed_documents,
+    read_documents,
+    to_context,
+)
 from ctxpress.pipeline import Pipeline, PipelineResult, RunOptions
 from ctxpress.report import Report
+from ctxpress.results import CompressedDocuments
 from ctxpress.stage import Skip, TokenCounter
 
 __all__ = [
@@ -124,7 +131,8 @@ class RequestCompressor:
             if error.code is None:
                 raise
             return CompressedBody(
-                body=raw, report=_skipped(policy.pipeline, Skip(error.code), str(error))
+                body=raw if error.body is None else error.body,
+                report=_skipped(policy.pipeline, Skip(error.code), str(error)),
             )
         policy, entry = self._with_extension(policy, parsed)
         try:
@@ -177,10 +185,32 @@ class RequestCompressor:
         rendered = render_messages(parsed, result.document)
         return CompressedMessages(messages=rendered, report=result.report)
 
+    async def compress_documents(
+        self, question: str | None, documents: Sequence[DocumentLike], policy: RequestPolicy
+    ) -> CompressedDocuments:
+        """Compress retrieved documents for a question; nothing of a conversation is remembered.
+
+        :raises ConfigError: a document of a wrong shape, or an unknown or missing pipeline.
+        :raises StageError: a stage failed and the pipeline is ``strict``.
+        """
+        given = read_documents(documents)
+        entry = self._entry(policy.pipeline)
+        if entry is None:
+            raise ConfigError("name a pipeline")
+        parse_options = entry.options
+        document = await self._off_loop(
+            sum(len(one.text) for one in given),
+            lambda: to_context(given, question=question, model=None, options=parse_options),
+        )
+        wanted = RunOptions(keep_ratio=policy.keep_ratio, applied=policy.mode == "on")
+        return compressed_documents(given, await self.compress_document(document, policy, wanted))
+
     async def compress_document(
         self, document: ContextDocument, policy: RequestPolicy, options: RunOptions
     ) -> PipelineResult:
-        """Run a pipeline over a document that the caller built (the SDK's text and documents).
+        """Run a pipeline over a document that the caller built, outside any conversation.
+
+        Equal documents with equal options and pipelines give equal results.
 
         :raises StageError: a stage failed and the pipeline is ``strict``.
         :raises ConfigError: ``policy.pipeline`` names nothing, or is missing.
@@ -188,8 +218,9 @@ class RequestCompressor:
         entry = self._entry(policy.pipeline)
         if entry is None:
             raise ConfigError("name a pipeline")
+        apart = f"{entry.pipeline.name} {entry.pipeline.version} {options}".encode()
         return await entry.pipeline.run(
-            document,
+            dataclasses.replace(document, seed=document.seed + apart),
             namespace=policy.namespace,
             counter=self._counter_of(document.model),
             options=options,

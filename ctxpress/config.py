@@ -7,6 +7,7 @@ validator changes a value.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, field_validator, model_validator
@@ -22,6 +23,11 @@ __all__ = [
     "UpstreamConfig",
 ]
 
+ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+KEY_HASH = r"^sha256:[0-9a-f]{64}$"
+
+EnvironmentName = Annotated[str, Field(pattern=ENVIRONMENT_NAME)]
+KeyHash = Annotated[str, Field(pattern=KEY_HASH)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 KeepRatio = Annotated[float, Field(gt=0, le=1)]
 Mode = Literal["off", "observe", "on"]
@@ -42,7 +48,7 @@ class UpstreamConfig(_Model):
 
     kind: Literal["openai", "anthropic"] = "openai"
     base_url: HttpUrl
-    api_key_env: str | None = None
+    api_key_env: EnvironmentName | None = None
     connect_timeout_ms: float = Field(default=10_000, gt=0)
     read_timeout_ms: float | None = Field(default=None, gt=0)
     max_retries: int = Field(default=2, ge=0, le=10)
@@ -112,7 +118,7 @@ class TenantModelConfig(_Model):
 class TenantConfig(_Model):
     """A tenant: who it is (key hashes), where its requests go, and what is done to them."""
 
-    key_hashes: tuple[Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")], ...] = ()
+    key_hashes: tuple[KeyHash, ...] = ()
     upstream: str
     mode: Mode = "on"
     pipeline: str | None = None
@@ -135,14 +141,14 @@ class Config(_Model):
 
     @model_validator(mode="after")
     def _references_exist(self) -> Config:
+        pipelines = (*self.pipelines, *PRESETS)
         for name, tenant in self.tenants.items():
-            places: list[tuple[str, str | None, str | None]] = [
-                ("", tenant.upstream, tenant.pipeline)
-            ]
-            places += [(f".models.{p}", m.upstream, m.pipeline) for p, m in tenant.models.items()]
-            for where, upstream, pipeline in places:
-                _require(upstream, self.upstreams, f"tenants.{name}{where}.upstream")
-                _require(pipeline, {*self.pipelines, *PRESETS}, f"tenants.{name}{where}.pipeline")
+            at: tuple[str, ...] = ("tenants", name)
+            _require(tenant.upstream, self.upstreams, *at, "upstream")
+            _require(tenant.pipeline, pipelines, *at, "pipeline")
+            for pattern, model in tenant.models.items():
+                _require(model.upstream, self.upstreams, *at, "models", pattern, "upstream")
+                _require(model.pipeline, pipelines, *at, "models", pattern, "pipeline")
         return self
 
 
@@ -156,14 +162,19 @@ def _compile(pattern: str) -> re.Pattern[str]:
         raise ValueError(f"not a regular expression: {error}") from error
 
 
-def _require(value: str | None, known: Any, where: str) -> None:
+def _require(value: str | None, known: Iterable[str], *path: str) -> None:
     if value is not None and value not in known:
-        raise ReferenceToNothingError(where, value, tuple(known))
+        raise ReferenceToNothingError(path, value, tuple(known))
 
 
 class ReferenceToNothingError(ValueError):
-    """A name in the file refers to nothing; ``config_file`` turns it into a placed error."""
+    """A name in the file refers to nothing; ``config_problems`` turns it into a placed error."""
 
-    def __init__(self, where: str, value: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"{where}: nothing is called {value!r}")
-        self.where, self.value, self.known = where, value, known
+    def __init__(self, path: tuple[str, ...], value: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"{'.'.join(path)}: nothing is called {value!r}")
+        self.path, self.value, self.known = path, value, known
+
+    @property
+    def empty(self) -> str:
+        """What to say where there is nothing that it could refer to."""
+        return f"the file has no {self.path[-1]}s"

@@ -53,11 +53,14 @@ class FormatError(CtxpressError):
 
     ``code`` is the ``stage.Skip`` value under which the body is forwarded as it came; ``None``
     where the fault lies in the request's own ``ctxpress`` field, which is the caller's to mend.
+    ``body`` is what to forward where that is not the body as it came: the same bytes less the
+    ``ctxpress`` field, which never goes upstream.
     """
 
-    def __init__(self, message: str, code: str | None = None) -> None:
+    def __init__(self, message: str, code: str | None = None, *, body: bytes | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.body = body
 
 
 class ModelError(CtxpressError):

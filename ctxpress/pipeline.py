@@ -20,7 +20,7 @@ from ctxpress.cache.key import Namespace
 from ctxpress.cache.store import Store
 from ctxpress.conversation import Place, places
 from ctxpress.counting import CountCache, Counting
-from ctxpress.document import Block, ContextDocument
+from ctxpress.document import Block, ContextDocument, Role
 from ctxpress.errors import StoreError
 from ctxpress.memo import Memo
 from ctxpress.outcomes import Outcome, OutcomeMemory, apply_outcome, outcome_of
@@ -50,7 +50,8 @@ class RunOptions:
 
     ``keep_ratio`` is for the whole pipeline, ``target_tokens`` a hard budget for all text that is
     being decided, protected text included. ``applied=False`` (mode ``observe``) computes the
-    report and remembers the blocks as sent untouched, which is what happens to them.
+    report, over a whole conversation as if it had been applied, and remembers the blocks as sent
+    untouched, which is what happens to them.
     """
 
     keep_ratio: float | None = None
@@ -73,7 +74,6 @@ class _Plan:
     document: ContextDocument
     blocks: list[Block]
     outcomes: dict[int, Outcome] = field(default_factory=dict)
-    remembered: int = 0
     cache_risk: int = 0
     fresh: list[Place] = field(default_factory=list)
     store_ok: bool = True
@@ -134,7 +134,9 @@ class Pipeline:
         tokens_before = await counting.count([block.text for block in document.blocks])
         plan = _Plan(document=document, blocks=list(document.blocks))
         all_places = places(document)
-        keys = {place.index: namespace.key("outcome", place.key) for place in all_places}
+        # What would have been sent is remembered apart from what was sent.
+        purpose = "outcome" if options.applied else "observed"
+        keys = {place.index: namespace.key(purpose, place.key) for place in all_places}
         await self._recall(plan, all_places, keys, namespace, tokens_before)
         work = await self._prepare(plan, namespace, counting, tokens_before)
         context = self._context(counter, sum(tokens_before), options, started)
@@ -146,7 +148,9 @@ class Pipeline:
             namespace=namespace,
             strict=self.settings.strict,
         )
-        await self._settle(plan, work, keys, namespace, options)
+        await self._settle(plan, work, keys, namespace)
+        if not options.applied:
+            await self.remember_untouched(document, namespace=namespace, code=Skip.OBSERVE)
         result = document.with_blocks(tuple(plan.blocks))
         tokens_after = await counting.count([block.text for block in result.blocks])
         report = summarise(
@@ -158,7 +162,7 @@ class Pipeline:
             tokens_after=tokens_after,
             work=work,
             stages=reports,
-            remembered=plan.remembered,
+            remembered=tuple(plan.outcomes.values()),
             cache_risk=plan.cache_risk,
             elapsed_ms=(time.monotonic() - started) * 1000,
             min_tokens=self.settings.min_tokens,
@@ -200,10 +204,9 @@ class Pipeline:
             if outcome is not None:
                 plan.outcomes[place.index] = outcome
                 plan.blocks[place.index] = apply_outcome(block, outcome)
-                plan.remembered += outcome.skipped is None
             elif block.turn == newest:
                 plan.fresh.append(place)
-            elif compressible(block) and tokens[place.index] >= self.settings.min_tokens:
+            elif _was_eligible(block) and tokens[place.index] >= self.settings.min_tokens:
                 plan.cache_risk += 1
 
     async def _prepare(
@@ -284,12 +287,7 @@ class Pipeline:
         )
 
     async def _settle(
-        self,
-        plan: _Plan,
-        work: Sequence[Work],
-        keys: dict[int, str],
-        namespace: Namespace,
-        options: RunOptions,
+        self, plan: _Plan, work: Sequence[Work], keys: dict[int, str], namespace: Namespace
     ) -> None:
         """Remember what was decided; adopt what a rival decided first."""
         if not work:
@@ -299,9 +297,9 @@ class Pipeline:
                 keys[item.place.index],
                 outcome_of(
                     item.before,
-                    item.block if options.applied else item.before,
+                    item.block,
                     extractive=item.extractive,
-                    skipped=item.skipped if options.applied else Skip.OBSERVE,
+                    skipped=item.skipped,
                     shared=item.shared,
                 ),
             )
@@ -311,10 +309,7 @@ class Pipeline:
         for item, outcome in zip(work, settled, strict=True):
             if outcome.skipped is Skip.STORE_FAILED:
                 item.skipped = Skip.STORE_FAILED
-            if options.applied:
-                plan.blocks[item.place.index] = apply_outcome(item.before, outcome)
-            else:
-                plan.blocks[item.place.index] = item.block
+            plan.blocks[item.place.index] = apply_outcome(item.before, outcome)
 
 
 def compressible(block: Block) -> bool:
@@ -322,10 +317,15 @@ def compressible(block: Block) -> bool:
     return any(not span.protected and span.text.strip() for span in block.spans)
 
 
-def auto_deadline_ms(tokens: int) -> float:
-    """The ``auto`` time budget: a quarter second, plus 0.15 ms a token, at most 20 s.
+def _was_eligible(block: Block) -> bool:
+    """Whether a block of an earlier turn may have gone out compressed: a cautious guess."""
+    return block.role in (Role.USER, Role.TOOL)
 
-    A provider reads some 10,000 prompt tokens a second, so this is about what the tokens would
-    have cost there; compressing for longer than that cannot pay in time.
+
+def auto_deadline_ms(tokens: int) -> float:
+    """The ``auto`` time budget: a quarter second, plus 0.25 ms a token, at most 30 s.
+
+    About three times what the bundled classifier needs on two idle CPU cores, so that a busy
+    machine still compresses and a stuck one does not hold a request up for long.
     """
-    return min(250.0 + 0.15 * tokens, 20_000.0)
+    return min(250.0 + 0.25 * tokens, 30_000.0)

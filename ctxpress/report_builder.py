@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ctxpress.document import Block, ContextDocument, Role
+from ctxpress.outcomes import Outcome
 from ctxpress.report import Report
 from ctxpress.stage import Skip, StageReport, TokenCounter
 from ctxpress.work import Work
@@ -23,7 +24,7 @@ def summarise(
     tokens_after: Sequence[int],
     work: Sequence[Work],
     stages: tuple[StageReport, ...],
-    remembered: int,
+    remembered: Sequence[Outcome],
     cache_risk: int,
     elapsed_ms: float,
     min_tokens: int,
@@ -33,7 +34,7 @@ def summarise(
     compressed = sum(item.block.text != item.before.text and item.skipped is None for item in work)
     skipped, reason = None, None
     if sum(tokens_after) >= sum(tokens_before):
-        skipped = _why(work, stages, before)
+        skipped = _why(work, stages, before, remembered)
         reason = f"0 % saved: {_sentence(skipped, before, tokens_before, min_tokens, stages)}"
     return Report(
         pipeline=pipeline,
@@ -48,28 +49,31 @@ def summarise(
         reason=reason,
         blocks=sum(not block.opaque for block in before.blocks),
         blocks_compressed=compressed,
-        blocks_remembered=remembered,
+        blocks_remembered=sum(outcome.skipped is None for outcome in remembered),
         cache_risk_blocks=cache_risk,
         protected_tokens=_protected_tokens(before.blocks, tokens_before, counter),
     )
 
 
-def _why(work: Sequence[Work], stages: Sequence[StageReport], document: ContextDocument) -> Skip:
+def _why(
+    work: Sequence[Work],
+    stages: Sequence[StageReport],
+    document: ContextDocument,
+    remembered: Sequence[Outcome],
+) -> Skip:
     """The skip that explains most of an unsaved request."""
     if not any(not block.opaque for block in document.blocks):
         return Skip.NOTHING_TO_COMPRESS
-    if not work:
-        return Skip.EARLIER_TURN
     codes = Counter(item.skipped for item in work if item.skipped is not None)
     for code in (Skip.STORE_FAILED, Skip.BELOW_MIN_TOKENS):
         if codes[code]:
             return code
     stage_codes = Counter(report.skipped for report in stages if report.skipped is not None)
-    if stage_codes:
-        return stage_codes.most_common(1)[0][0]
-    if codes:
-        return codes.most_common(1)[0][0]
-    return Skip.NO_SAVING
+    codes.update(outcome.skipped for outcome in remembered if outcome.skipped is not None)
+    for counted in (stage_codes, codes):
+        if counted:
+            return counted.most_common(1)[0][0]
+    return Skip.NO_SAVING if work else Skip.EARLIER_TURN
 
 
 def _sentence(
@@ -117,6 +121,9 @@ def _protected_tokens(blocks: Sequence[Block], tokens: Sequence[int], counter: T
 
 _SENTENCES = {
     Skip.NOTHING_TO_COMPRESS: "the request carries no text",
+    Skip.BYPASS: "the newest blocks were first sent with x-ctxpress-bypass and go as they went",
+    Skip.DEADLINE: "the time budget ran out when the newest blocks were first sent",
+    Skip.OBSERVE: "the newest blocks were first sent untouched, in mode observe",
     Skip.EARLIER_TURN: "every block was sent in an earlier turn and goes as it went then",
     Skip.STORE_FAILED: "the store could not be reached, so nothing may be rewritten; see readyz",
     Skip.NO_SAVING: "the stages kept everything; lower keep_ratio",

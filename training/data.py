@@ -1,4 +1,5 @@
-"""Passages with word labels: reading, splitting, and turning them into text that looks like prompts.
+"""Passages with word labels: reading, splitting, and turning them into text that looks like
+prompts.
 
 A *piece* is a run of characters with one label: 0 dropped, 1 kept in `half`, 2 kept in `core`, or
 `IGNORED` for text that augmentation adds and no teacher has judged.
@@ -152,10 +153,10 @@ def _line_breaks(passage: Passage, rng: random.Random) -> dict[int, str]:
     breaks: dict[int, str] = {}
     choice = rng.random()
     if passage.domain == "meeting" and choice < 0.6:
-        breaks = {start: "\n" for start in _speaker_starts(words)}
+        breaks = dict.fromkeys(_speaker_starts(words), "\n")
     elif choice < 0.75:
         marker = rng.choice(["- ", "* ", "• ", "1. ", "", ""])
-        breaks = {start: "\n" + marker for start in [0, *sentence_starts]}
+        breaks = dict.fromkeys([0, *sentence_starts], "\n" + marker)
     elif choice < 0.85:
         breaks = {start: "\n" for start in sentence_starts if rng.random() < 0.4}
     elif choice < 0.93 and passage.domain in ("wiki", "docs"):

@@ -102,8 +102,10 @@ def baselines(train: Sequence[Passage]) -> dict[str, Callable[[Passage], Scores]
 
     def rarity(passage: Passage) -> Scores:
         return np.array(
-            [math.log((1 + len(train)) / (1 + frequency[_bare(word)])) * bool(_bare(word))
-             for word in passage.words]
+            [
+                math.log((1 + len(train)) / (1 + frequency[_bare(word)])) * bool(_bare(word))
+                for word in passage.words
+            ]
         )
 
     return {"random": by_chance, "stop words": stop_words, "IDF": rarity}

@@ -1,15 +1,17 @@
 """From torch weights to one int8 ONNX file, written node by node.
 
-Writing the graph by hand instead of tracing it keeps it small, the same on every export, and made of
-exactly the fused ONNX Runtime operators that are fast on a CPU. Linear layers are
+Writing the graph by hand instead of tracing it keeps it small, the same on every export, and made
+of exactly the fused ONNX Runtime operators that are fast on a CPU. Linear layers are
 `DynamicQuantizeMatMul`: int8 weights with one scale an output channel, activations quantised at run
-time with one scale a call; the word embedding is int8 with one scale a row. Norms, attention and the
-head stay in float32. The graph has no padding mask: the runtime feeds windows of real tokens only.
+time with one scale a call; the word embedding is int8 with one scale a row. Norms, attention and
+the head stay in float32. The graph has no padding mask: the runtime feeds windows of real tokens
+only.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +26,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class _GraphWriter:
-    """Collects nodes and initialisers; each method adds a node and returns the name of its output."""
+    """Collects nodes and constants; each method adds one and returns the name of its output."""
 
     def __init__(self, state: dict[str, FloatArray]) -> None:
         self.state = state
@@ -35,7 +37,9 @@ class _GraphWriter:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def node(self, kind: str, inputs: list[str], output: str, domain: str = "", **attributes: object) -> str:
+    def node(
+        self, kind: str, inputs: list[str], output: str, domain: str = "", **attributes: Any
+    ) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], domain=domain, **attributes))
         return output
 
@@ -63,7 +67,7 @@ class _GraphWriter:
 
 
 def quantise_rows(weight: FloatArray) -> tuple[npt.NDArray[np.int8], FloatArray]:
-    """Symmetric int8, one scale a row: (rows, columns) -> levels of the same shape, scales (rows,)."""
+    """Symmetric int8, one scale a row: (rows, columns) -> levels alike, scales (rows,)."""
     scales = np.maximum(np.abs(weight).max(axis=1), 1e-12).astype(np.float32) / np.float32(127)
     levels = np.clip(np.rint(weight / scales[:, None]), -127, 127).astype(np.int8)
     return levels, scales
@@ -85,7 +89,9 @@ def _embed(graph: _GraphWriter, epsilon: float) -> str:
     shapes = graph.constant("shapes.weight", graph.state["shapes.weight"])
     shape = graph.node("Gather", [shapes, "shape_ids"], "shapes.out")
 
-    total = graph.node("Add", [graph.node("Add", [word, shape], "embedding.pair"), position], "embedding")
+    total = graph.node(
+        "Add", [graph.node("Add", [word, shape], "embedding.pair"), position], "embedding"
+    )
     weight = graph.constant("embedding_norm.weight", graph.state["embedding_norm.weight"])
     bias = graph.constant("embedding_norm.bias", graph.state["embedding_norm.bias"])
     inputs = [total, weight, bias]
@@ -93,7 +99,7 @@ def _embed(graph: _GraphWriter, epsilon: float) -> str:
 
 
 def build_graph(model: TokenClassifier) -> onnx.ModelProto:
-    """`token_ids`, `shape_ids` (batch, n_tokens) int32 -> `keep_scores` (batch, n_tokens) float32."""
+    """`token_ids`, `shape_ids` (batch, n_tokens) int32 -> `keep_scores`, alike, float32."""
     shape = model.shape
     state = {name: tensor.detach().float().numpy() for name, tensor in model.state_dict().items()}
     graph = _GraphWriter(state)

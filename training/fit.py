@@ -11,22 +11,32 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from ctxpress.models.scorer import CLS_ID, EDGE_SHAPE, SEP_ID
 from training.data import Passage, epoch_stream
 from training.model import TokenClassifier, keep_scores
 
+MASK_ID = 103
+
+
 @dataclass(frozen=True, slots=True)
 class FitOptions:
-    """What a run is made of; together with the data and the seed it fixes the weights."""
+    """What a run is made of; together with the data and the seed it fixes the weights.
+
+    `embedding_rate` scales the learning rate of the word embeddings. `teacher_weight` is the share
+    of the teacher's probabilities in the targets. `blank_chance`: sub-tokens that the learner, not
+    the teacher, reads as [MASK].
+    """
 
     epochs: int = 5
     batch_tokens: int = 2048
     learning_rate: float = 2e-4
     head_learning_rate: float = 1e-3
     warmup_fraction: float = 0.06
-    teacher_weight: float = 0.5
+    embedding_rate: float = 1.0
+    teacher_weight: float = 0.0
+    blank_chance: float = 0.0
     window_tokens: tuple[int, ...] = (64, 128, 256)
     window_chances: tuple[float, ...] = (0.15, 0.2, 0.65)
     seed: int = 20250801
@@ -81,7 +91,7 @@ def batches(
 
 
 def loss_of(logits: Tensor, batch: Batch, teacher: Tensor | None, teacher_weight: float) -> Tensor:
-    """Weighted binary cross-entropy of both levels; `teacher` are probabilities of a larger model."""
+    """Weighted binary cross-entropy of both levels; `teacher` are another model's probabilities."""
     targets = torch.stack([batch.labels >= 1, batch.labels >= 2], dim=-1).float()
     if teacher is not None:
         targets = (1 - teacher_weight) * targets + teacher_weight * teacher
@@ -100,16 +110,8 @@ def fit(
 ) -> None:
     """Train in place. `teacher`, a fitted larger classifier, softens the targets."""
     torch.manual_seed(options.seed)
-    fast = [p for n, p in model.named_parameters() if n.startswith(("head", "shapes"))]
-    slow = [p for n, p in model.named_parameters() if not n.startswith(("head", "shapes"))]
     optimizer = torch.optim.AdamW(
-        [
-            {"params": slow, "lr": options.learning_rate, "peak": options.learning_rate},
-            {"params": fast, "lr": options.head_learning_rate, "peak": options.head_learning_rate},
-        ],
-        weight_decay=0.01,
-        betas=(0.9, 0.98),
-        fused=True,
+        _parameter_groups(model, options), weight_decay=0.01, betas=(0.9, 0.98), fused=True
     )
     for epoch in range(options.epochs):
         rng = random.Random(options.seed * 1000 + epoch)
@@ -125,7 +127,7 @@ def fit(
                 if teacher is not None:
                     with torch.no_grad():
                         soft = torch.sigmoid(teacher(batch.token_ids, batch.shape_ids).float())
-                logits = model(batch.token_ids, batch.shape_ids)
+                logits = model(_blanked(batch.token_ids, options.blank_chance), batch.shape_ids)
             loss = loss_of(logits, batch, soft, options.teacher_weight)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -133,12 +135,32 @@ def fit(
             optimizer.step()
             total += float(loss.detach())
             if (step + 1) % 100 == 0 or step + 1 == n_steps:
-                seconds = time.monotonic() - began_s
-                report(f"epoch {epoch} step {step + 1}/{n_steps} loss {total / (step + 1):.4f} {seconds:.0f} s")
+                mean, elapsed_s = total / (step + 1), time.monotonic() - began_s
+                report(f"epoch {epoch} step {step + 1}/{n_steps} loss {mean:.4f} {elapsed_s:.0f} s")
         if after_epoch is not None:
             model.eval()
             after_epoch(epoch)
     model.eval()
+
+
+def _parameter_groups(model: TokenClassifier, options: FitOptions) -> list[dict[str, object]]:
+    peaks = {
+        "words": options.learning_rate * options.embedding_rate,
+        "head": options.head_learning_rate,
+        "shapes": options.head_learning_rate,
+    }
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        groups.setdefault(peaks.get(name.split(".")[0], options.learning_rate), []).append(
+            parameter
+        )
+    return [{"params": members, "lr": peak, "peak": peak} for peak, members in groups.items()]
+
+
+def _blanked(token_ids: Tensor, chance: float) -> Tensor:
+    if not chance:
+        return token_ids
+    return token_ids.masked_fill(torch.rand(token_ids.shape) < chance, MASK_ID)
 
 
 def _set_rates(optimizer: torch.optim.Optimizer, progress: float, warmup: float) -> None:
@@ -149,7 +171,7 @@ def _set_rates(optimizer: torch.optim.Optimizer, progress: float, warmup: float)
 
 @torch.no_grad()
 def score_text(model: TokenClassifier, token_ids: np.ndarray, shape_ids: np.ndarray) -> np.ndarray:
-    """fp32 reference scores of one window: (n_tokens,) in, (n_tokens,) out; framed like in training."""
+    """float32 reference scores of one window, framed like in training; (n_tokens,) in and out."""
     ids = np.concatenate([[CLS_ID], token_ids, [SEP_ID]]).astype(np.int64)
     shapes = np.concatenate([[EDGE_SHAPE], shape_ids, [EDGE_SHAPE]]).astype(np.int64)
     logits = model(torch.from_numpy(ids)[None], torch.from_numpy(shapes)[None])

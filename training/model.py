@@ -55,11 +55,13 @@ class EncoderLayer(nn.Module):
         mixed = mixed.transpose(1, 2).reshape(batch, n_tokens, width)
         hidden = self.attention_norm(hidden + self.dropout(self.attention_out(mixed)))
         inner = functional.gelu(self.inner(hidden))
-        return self.outer_norm(hidden + self.dropout(self.outer(inner)))
+        normed: Tensor = self.outer_norm(hidden + self.dropout(self.outer(inner)))
+        return normed
 
 
 class TokenClassifier(nn.Module):
-    """Sub-token ids and shapes, (batch, n_tokens) int64 each, to logits (batch, n_tokens, N_LEVELS).
+    """Sub-token ids and shapes, (batch, n_tokens) int64 each, to logits (batch, n_tokens,
+    N_LEVELS).
 
     There is no padding mask: windows of one batch always have one length.
     """
@@ -91,7 +93,7 @@ def keep_scores(logits: Tensor) -> Tensor:
 
 
 def load_pretrained(folder: Path, n_layers: int) -> TokenClassifier:
-    """The first `n_layers` layers of a MiniLM checkpoint (`model.safetensors`); head and shapes new."""
+    """The first `n_layers` layers of MiniLM (`model.safetensors` in `folder`); the head is new."""
     source = load_file(folder / "model.safetensors")
     model = TokenClassifier(EncoderShape(n_layers=n_layers))
     state = model.state_dict()
@@ -104,7 +106,10 @@ def load_pretrained(folder: Path, n_layers: int) -> TokenClassifier:
         for index in range(n_layers):
             old, new = f"encoder.layer.{index}", f"layers.{index}"
             state[f"{new}.qkv.{part}"] = torch.cat(
-                [source[f"{old}.attention.self.{name}.{part}"] for name in ("query", "key", "value")]
+                [
+                    source[f"{old}.attention.self.{name}.{part}"]
+                    for name in ("query", "key", "value")
+                ]
             )
             for target, origin in (
                 ("attention_out", "attention.output.dense"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 N_CASES = 4
 """Letter case: 0 no capital, 1 first letter only, 2 capitals only (two or more), 3 mixed."""
 N_BOUNDARIES = 3
-"""Before the sub-token: 0 nothing (glued to its predecessor), 1 blanks, 2 a line break or the start."""
+"""Before the sub-token: 0 nothing (glued to its predecessor), 1 blanks, 2 a line break or start."""
 N_SHAPES = N_CASES * N_BOUNDARIES
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -45,8 +45,8 @@ class EncodedText:
 def encode_text(tokenizer: Tokenizer, text: str) -> EncodedText:
     """Tokenise a whole text once: no special tokens, no truncation, no padding.
 
-    Any `str` is accepted. Lone surrogates, which cannot be written as UTF-8, are read as U+FFFD, one
-    for one, so offsets stay valid for the caller's string. Characters that the tokenizer drops
+    Any `str` is accepted. Lone surrogates, which cannot be written as UTF-8, are read as U+FFFD,
+    one for one, so offsets stay valid for the caller's string. Characters that the tokenizer drops
     (blanks, controls) belong to no sub-token.
     """
     encoding = tokenizer.encode(_SURROGATES.sub("\ufffd", text), add_special_tokens=False)
@@ -67,7 +67,9 @@ def _shapes(
 
     lengths = ends - starts
     n_capitals = n_capitals_before[ends] - n_capitals_before[starts]
-    first_is_capital = n_capitals_before[np.minimum(starts + 1, len(points))] > n_capitals_before[starts]
+    first_is_capital = (
+        n_capitals_before[np.minimum(starts + 1, len(points))] > n_capitals_before[starts]
+    )
     case = np.where(n_capitals == 0, 0, 3)
     case[(n_capitals == 1) & first_is_capital] = 1
     case[(n_capitals == lengths) & (lengths > 1)] = 2
@@ -76,7 +78,8 @@ def _shapes(
     broken = n_newlines_before[starts] > n_newlines_before[np.minimum(previous_ends, starts)]
     boundary = np.where(broken, 2, np.where(starts > previous_ends, 1, 0))
     boundary[:1] = 2
-    return (boundary * N_CASES + case).astype(np.int32)
+    shapes: npt.NDArray[np.int32] = (boundary * N_CASES + case).astype(np.int32)
+    return shapes
 
 
 def _running_count(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:

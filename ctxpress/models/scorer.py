@@ -37,7 +37,8 @@ class TokenScores:
     """Scores of one text's sub-tokens, in order; every array has shape (n_tokens,).
 
     `starts` and `ends` are int32 offsets in characters (Python `str` indices) of the text.
-    `keep_scores` are float32 in [0, 1]: the expected importance, (P(label >= 1) + P(label >= 2)) / 2.
+    `keep_scores` are float32 in [0, 1]: the expected importance, (P(label >= 1) + P(label >= 2)) /
+    2.
     """
 
     starts: npt.NDArray[np.int32]
@@ -140,13 +141,17 @@ class OnnxTokenScorer:
             },
         )
         first = 1 + window.own_start - window.start
-        owned: npt.NDArray[np.float32] = scores[0, first : first + window.own_stop - window.own_start]
+        owned: npt.NDArray[np.float32] = scores[
+            0, first : first + window.own_stop - window.own_start
+        ]
         return owned
 
     def _windows_pool(self) -> ThreadPoolExecutor:
         with self._pool_lock:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._n_threads, thread_name_prefix="ctxpress-score")
+                self._pool = ThreadPoolExecutor(
+                    self._n_threads, thread_name_prefix="ctxpress-score"
+                )
             return self._pool
 
 

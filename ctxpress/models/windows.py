@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Tokens `[start, stop)` are read by the encoder; scores of `[own_start, own_stop)` are used."""
+    """The encoder reads tokens `[start, stop)`; scores of `[own_start, own_stop)` are used."""
 
     start: int
     stop: int
@@ -18,8 +18,8 @@ class Window:
 def plan_windows(n_tokens: int, body_tokens: int, margin_tokens: int) -> list[Window]:
     """Windows over `n_tokens` tokens, each token owned by the window in which it is most central.
 
-    A sequence of up to `body_tokens` is one window. A longer one is covered by evenly spaced windows
-    of exactly `body_tokens`, as few as leave every owned token at least `margin_tokens` of
+    A sequence of up to `body_tokens` is one window. A longer one is covered by evenly spaced
+    windows of exactly `body_tokens`, as few as leave every owned token at least `margin_tokens` of
     context on both sides (fewer only where the text itself begins or ends). Owned ranges are
     disjoint, in order, and cover everything.
 
@@ -33,7 +33,9 @@ def plan_windows(n_tokens: int, body_tokens: int, margin_tokens: int) -> list[Wi
     excess = n_tokens - body_tokens
     n_steps = -(-excess // step_limit)
     starts = [index * excess // n_steps for index in range(n_steps + 1)]
-    borders = [(left + body_tokens + right) // 2 for left, right in zip(starts, starts[1:], strict=False)]
+    borders = [
+        (left + body_tokens + right) // 2 for left, right in zip(starts, starts[1:], strict=False)
+    ]
     edges = [0, *borders, n_tokens]
     return [
         Window(start, start + body_tokens, edges[index], edges[index + 1])

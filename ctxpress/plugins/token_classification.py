@@ -2,10 +2,10 @@
 
 The paper (Pan et al. 2024, "LLMLingua-2: Data Distillation for Efficient and Faithful Task-Agnostic
 Prompt Compression", section 4) scores every token with a small bidirectional encoder, averages the
-scores of a word's tokens, and keeps the best words in their order. `native` does the same by offsets:
-words are deleted from the text as it came, so all that is left is byte for byte the original's; one
-ranking over the whole block instead of one a chunk; and a budget counted in the target model's
-own tokenizer.
+scores of a word's tokens, and keeps the best words in their order. `native` does the same by
+offsets: words are deleted from the text as it came, so all that is left is byte for byte the
+original's; one ranking over the whole block instead of one a chunk; and a budget counted in the
+target model's own tokenizer.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ctxpress.document import Block, ContextDocument, Kind, Range, Span
 from ctxpress.hookspecs import RegisterStage, hookimpl
 from ctxpress.models import TokenScorer, load_bundled_scorer
-from ctxpress.plugins.budget import largest_within
+from ctxpress.plugins.budget import choose_units
 from ctxpress.plugins.word_units import (
     BoolArray,
+    FloatArray,
+    IntArray,
     WordUnits,
     cut_units,
     kept_characters,
@@ -45,10 +46,11 @@ _CONTEXT_CHARACTERS = 400
 class TokenClassificationConfig(BaseModel):
     """Options, in the paper's terms.
 
-    `keep_ratio`: fraction of the block's free tokens to keep. `target_tokens`: a number of tokens
-    a block instead. `force_tokens`: words or punctuation that are never deleted, whatever the budget;
-    `"\\n"` keeps every line break. `force_reserve_digit`: never delete a word with a digit in it.
-    `drop_consecutive`: of force tokens that end up side by side, keep one.
+    `keep_ratio`: fraction of the block's free tokens to keep. `target_tokens`: tokens a block may
+    have instead, protected ones included. `force_tokens`: words or punctuation that are never
+    deleted, whatever the budget; `"\\n"` keeps every line break. `force_reserve_digit`: never
+    delete a word with a digit in it. `drop_consecutive`: of force tokens that end up side by side,
+    keep one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,7 +72,10 @@ class TokenClassificationConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A block taken apart: its text, what of it may be worked on, and its units."""
+    """A block taken apart: its text, what of it may be worked on, and its units.
+
+    `frozen_tokens` is what the whole text counts beyond `tokens`, the count of its free text.
+    """
 
     block: Block
     text: str
@@ -79,6 +84,7 @@ class _Part:
     frozen: tuple[tuple[int, int], ...]
     units: WordUnits
     tokens: int
+    frozen_tokens: int
 
 
 class TokenClassificationStage:
@@ -121,25 +127,29 @@ class TokenClassificationStage:
                 Skip.NOTHING_TO_COMPRESS,
                 "there is no unprotected prose here; code, JSON, questions and protected text stay",
             )
-        budgets = self._budgets([part.tokens for part in parts.values()], context)
+        others = [block for index, block in enumerate(document.blocks) if index not in parts]
+        budgets = self._budgets(list(parts.values()), others, context)
         blocks = list(document.blocks)
         for (index, part), budget in zip(parts.items(), budgets, strict=True):
             if budget < part.tokens:
                 blocks[index] = self._shorten(part, budget, context)
         return document.with_blocks(tuple(blocks))
 
-    def _budgets(self, tokens: list[int], context: StageContext) -> list[int]:
-        """Tokens to keep of each block; a request's wish goes before the configuration."""
+    def _budgets(self, parts: list[_Part], others: list[Block], context: StageContext) -> list[int]:
+        """Free tokens to keep of each block; a request's wish goes before the configuration."""
         ratio, target = context.keep_ratio, context.target_tokens
         if ratio is None and target is None:
             if self._config.target_tokens is not None:
-                return [self._config.target_tokens] * len(tokens)
+                return [max(0, self._config.target_tokens - part.frozen_tokens) for part in parts]
             ratio = self._config.keep_ratio
-        total = sum(tokens)
+        ratio = 1.0 if ratio is None else ratio
         if target is not None:
-            ratio = min(1.0 if ratio is None else ratio, target / max(1, total))
-        # The nudge undoes float error: 0.3 * 10 must be 3 tokens, and 1.0 must be all.
-        return [int((1.0 if ratio is None else ratio) * count + 1e-6) for count in tokens]
+            fixed = sum(context.counter.count(block.text) for block in others)
+            fixed += sum(part.frozen_tokens for part in parts)
+            free = sum(part.tokens for part in parts)
+            ratio = min(ratio, max(0, target - fixed) / max(1, free))
+        # The nudge undoes float error: 0.3 of 10 must be 3 tokens, and all must be all.
+        return [int(ratio * part.tokens + 1e-6) for part in parts]
 
     def _shorten(self, part: _Part, budget: int, context: StageContext) -> Block:
         units = part.units
@@ -149,29 +159,28 @@ class TokenClassificationStage:
         priority = scores + 2.0 * forced
         order = choosable[np.argsort(-priority[choosable], kind="stable")]
 
-        def characters(count: int) -> BoolArray:
+        def characters(chosen: IntArray) -> BoolArray:
             kept = np.zeros(len(units), bool)
-            kept[order[:count]] = True
+            kept[chosen] = True
             if self._config.drop_consecutive:
                 kept = _drop_consecutive(kept | units.frozen, groups)
             return kept_characters(units, kept) | forced_characters
 
-        def cost(count: int) -> int:
+        def cost(chosen: IntArray) -> int:
             context.checkpoint()
-            return context.counter.count(units.text_of(characters(count) & units.free))
+            remaining = units.text_of(characters(chosen))
+            return context.counter.count(remaining) - part.frozen_tokens
 
         estimates = weights[order] * (part.tokens / max(1.0, float(weights[order].sum())))
-        minimum = min(len(order), max(1, int(forced[order].sum())))
-        count = largest_within(budget, cost, estimates, minimum)
-        if count == len(order):
+        minimum = max(int(forced[order].sum()), int(not part.frozen_tokens))
+        chosen = choose_units(order, budget, cost, estimates, min(minimum, len(order)))
+        if len(chosen) == len(order):
             return part.block
-        shorter = _put_together(part, characters(count))
-        counted = context.counter.count
-        return shorter if counted(shorter.text) < counted(part.block.text) else part.block
+        shorter = _put_together(part, characters(chosen))
+        grew = context.counter.count(shorter.text) >= part.tokens + part.frozen_tokens
+        return part.block if grew else shorter
 
-    def _score(
-        self, part: _Part, checkpoint: Callable[[], None]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def _score(self, part: _Part, checkpoint: Callable[[], None]) -> tuple[FloatArray, FloatArray]:
         """Score and rough token count of each unit; long frozen stretches are not read."""
         edges = [0]
         for start, end in part.frozen:
@@ -182,16 +191,12 @@ class TokenClassificationStage:
         scored = self._scorer.score(
             [part.text[start:end] for start, end in stretches], checkpoint=checkpoint
         )
-        starts = np.concatenate(
-            [item.starts + start for item, (start, _) in zip(scored, stretches, strict=True)]
-        )
-        values = np.concatenate([item.keep_scores for item in scored])
-        weights = unit_scores(part.units, starts, np.ones_like(values))
-        owner = np.searchsorted(part.units.ends, starts, side="right")
-        sizes = np.bincount(owner, minlength=len(weights) + 1)[: len(weights)]
-        return unit_scores(part.units, starts, values), np.maximum(sizes, 1).astype(np.float64)
+        starts = [item.starts + start for item, (start, _) in zip(scored, stretches, strict=True)]
+        values = [item.keep_scores for item in scored]
+        scores, sizes = unit_scores(part.units, np.concatenate(starts), np.concatenate(values))
+        return scores, np.maximum(sizes, 1.0)
 
-    def _forced(self, part: _Part) -> tuple[BoolArray, BoolArray, npt.NDArray[np.int64]]:
+    def _forced(self, part: _Part) -> tuple[BoolArray, BoolArray, IntArray]:
         """Forced units, forced characters (line breaks), and each unit's force token or -1."""
         units = part.units
         forced = np.zeros(len(units), bool)
@@ -233,8 +238,12 @@ def _take_apart(block: Block, context: StageContext) -> _Part | None:
     units = cut_units(text, offsets, frozen)
     if not (~units.frozen & ~units.marker).any():
         return None
-    tokens = context.counter.count(units.text_of(units.free))
-    return _Part(block, text, tuple(offsets), free_spans, tuple(frozen), units, tokens)
+    tokens = whole = context.counter.count(text)
+    if frozen:
+        tokens = context.counter.count(units.text_of(units.free))
+    return _Part(
+        block, text, tuple(offsets), free_spans, tuple(frozen), units, tokens, whole - tokens
+    )
 
 
 def _workable(span: Span, original: str) -> bool:
@@ -259,7 +268,7 @@ def _put_together(part: _Part, characters: BoolArray) -> Block:
     return part.block.with_spans(tuple(spans))
 
 
-def _drop_consecutive(kept: BoolArray, groups: npt.NDArray[np.int64]) -> BoolArray:
+def _drop_consecutive(kept: BoolArray, groups: IntArray) -> BoolArray:
     index = np.flatnonzero(kept)
     group = groups[index]
     repeated = np.zeros(len(index), bool)

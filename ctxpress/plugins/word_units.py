@@ -17,15 +17,14 @@ import numpy.typing as npt
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 _BLANKS = np.array(
     [*range(0x09, 0x0E), *range(0x1C, 0x21), 0x85, 0x1680, *range(0x2000, 0x2007),
      *range(0x2008, 0x200B), 0x2028, 0x2029, 0x205F, 0x3000],
     dtype=np.uint32,
 )  # fmt: skip
-_MARKERS = re.compile(
-    r"(?m)^[ \t]*(?:(?:[-*+•>]|#{1,6}|\(?\d{1,3}[.)]|\[\d{1,3}\])[ \t]+)+(?=\S)"
-)
+_MARKERS = re.compile(r"(?m)^[ \t]*(?:(?:[-*+•>]|#{1,6}|\(?\d{1,3}[.)]|\[\d{1,3}\])[ \t]+)+(?=\S)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,9 @@ class WordUnits:
 
     `starts`, `ends`: (n_units,) offsets. `frozen`: (n_units,) units that are protected stretches,
     blanks included; they are always kept and belong to nobody's budget. `marker`: (n_units,) list
-    and heading markers, kept if and only if another unit of their line is. `line`: (n_units,) number
-    of the unit's line. `points`: (n,) code points; `free`: (n,) characters outside frozen stretches.
+    and heading markers, kept if and only if another unit of their line is. `line`: (n_units,)
+    number of the unit's line. `points`: (n,) code points; `free`: (n,) characters outside frozen
+    stretches.
     """
 
     starts: IntArray
@@ -95,7 +95,7 @@ def _markers(text: str, starts: IntArray, ends: IntArray) -> BoolArray:
     inside = np.zeros(len(text) + 1, bool)
     for match in _MARKERS.finditer(text):
         inside[match.start() : match.end()] = True
-    return inside[starts] & inside[ends - 1]
+    return np.asarray(inside[starts] & inside[ends - 1])
 
 
 def _counts_before(flags: BoolArray) -> IntArray:
@@ -106,12 +106,16 @@ def _counts_before(flags: BoolArray) -> IntArray:
 
 def unit_scores(
     units: WordUnits, token_starts: npt.NDArray[np.int32], token_scores: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
-    """Mean score of the sub-tokens that begin in each unit, (n_units,); 0 for a unit without any."""
+) -> tuple[FloatArray, FloatArray]:
+    """Mean score of the sub-tokens that begin in each unit, and their number; (n_units,) each.
+
+    A unit without any (characters that the tokenizer drops) scores 0.
+    """
     owner = np.searchsorted(units.ends, token_starts, side="right")
-    sums = np.bincount(owner, weights=token_scores, minlength=len(units) + 1)[: len(units)]
-    counts = np.bincount(owner, minlength=len(units) + 1)[: len(units)]
-    return np.asarray(sums / np.maximum(counts, 1))
+    n_units = len(units)
+    sums = np.bincount(owner, weights=token_scores, minlength=n_units + 1)[:n_units]
+    counts = np.bincount(owner, minlength=n_units + 1)[:n_units].astype(np.float64)
+    return sums / np.maximum(counts, 1), counts
 
 
 def units_with_digits(units: WordUnits) -> BoolArray:
@@ -143,9 +147,9 @@ def kept_characters(units: WordUnits, kept: BoolArray) -> BoolArray:
     """Which characters remain when the units of a (n_units,) mask do; frozen ones always do.
 
     Of the separators between two kept units one remains, the strongest: a blank line before a
-    line break before a blank, the later one among equals. So no words are glued together, paragraphs
-    and lists stay, and no empty lines pile up. Before the first and after the last unit, the
-    text's own blanks remain.
+    line break before a blank, the later one among equals. So no words are glued together,
+    paragraphs and lists stay, and no empty lines pile up. Before the first and after the last unit,
+    the text's own blanks remain.
     """
     kept = _with_markers(units, kept | units.frozen)
     n_characters = len(units.points)
@@ -160,6 +164,7 @@ def kept_characters(units: WordUnits, kept: BoolArray) -> BoolArray:
     newlines = _counts_before(units.points == 10)
     n_newlines = newlines[separator_ends] - newlines[separator_starts]
     strength = np.where(separator_ends > separator_starts, 1 + np.minimum(n_newlines, 2), 0)
+    strength[_beside_own_blanks(units)] += 3
     rank = strength * len(units) + np.arange(len(units))
     chosen = np.maximum.reduceat(rank, index) % len(units)
     chosen[-1] = len(units) - 1
@@ -169,6 +174,17 @@ def kept_characters(units: WordUnits, kept: BoolArray) -> BoolArray:
     remain = np.cumsum(change[:-1]) > 0
     remain[: units.starts[0]] = True
     return np.asarray(remain | ~units.free)
+
+
+def _beside_own_blanks(units: WordUnits) -> BoolArray:
+    """Separators, (n_units,), that touch a frozen stretch with blanks of its own at that edge.
+
+    They go before all others, even if empty: a second separator would double the blank.
+    """
+    blank = np.isin(units.points, _BLANKS)
+    after = units.frozen & blank[units.ends - 1]
+    after[:-1] |= (units.frozen & blank[units.starts])[1:]
+    return np.asarray(after)
 
 
 def _with_markers(units: WordUnits, kept: BoolArray) -> BoolArray:

@@ -192,6 +192,13 @@ async def test_observe_changes_nothing_reports_savings_and_remembers_blocks_as_u
     assert (await one.texts(make_document(turn(0), turn(1))))[0] == TEXT
 
 
+async def test_observe_reports_a_growing_conversation_as_if_it_had_been_compressed(replica):
+    one = replica(EveryOtherWord())
+    await one.run(make_document(turn(0)), applied=False)
+    later = await one.run(make_document(turn(0), turn(1, "new " + TEXT)), applied=False)
+    assert (later.report.tokens_before, later.report.tokens_after) == (121, 61)
+
+
 async def test_a_bypassed_block_stays_untouched(replica):
     one = replica(EveryOtherWord())
     await one.pipeline.remember_untouched(

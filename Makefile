@@ -1,0 +1,71 @@
+# Every target does its own set-up: it needs python3 (3.11 to 3.13) with venv, and nothing else.
+# `make run` and `make test` work in a fresh clone; a second call finds the stamps and is quick.
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+
+VENV_READY := $(VENV)/.stamp-venv
+RUN_READY  := $(VENV)/.stamp-run
+DEV_READY  := $(VENV)/.stamp-dev
+
+.DEFAULT_GOAL := help
+.PHONY: run test test-fast check lint types format bench readme clean help
+
+run: $(RUN_READY)  ## see long prompts shrink on their way to an API (FILE=… for your own)
+	@$(BIN)/ctxpress demo $(if $(FILE),"$(FILE)")
+
+test: $(DEV_READY)  ## run all tests
+	$(BIN)/python -m pytest
+
+test-fast: $(DEV_READY)  ## run the tests that take less than a few seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+check: lint types test  ## everything that must pass before a change goes in
+
+lint: $(DEV_READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV_READY)
+	@mkdir -p $(VENV)/mypy && ln -sfn ../../proxy $(VENV)/mypy/ctxpress_proxy
+	$(BIN)/mypy
+
+format: $(DEV_READY)  ## put imports and layout in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEV_READY)  ## measure speed and savings on this machine
+	@for file in benchmarks/*.py; do case $$file in */readme.py) ;; *) \
+		echo "== $$file"; $(BIN)/python $$file || exit 1;; esac; done
+
+readme: $(DEV_READY)  ## fill the README's example with what the tool really does
+	$(BIN)/python benchmarks/readme.py
+
+clean:  ## remove everything that the targets made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(VENV_READY):
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	|| { echo "ctxpress needs Python 3.11, 3.12 or 3.13; $(or $(PYTHON),python3) is:" \
+	"$$($(or $(PYTHON),python3) --version 2>&1 | tail -1). Name another: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@echo "setting up $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV) || { echo "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(RUN_READY): $(VENV_READY) pyproject.toml constraints.txt
+	@echo "installing ctxpress (once; about a minute)"
+	@$(PIP) --editable '.[proxy]'
+	@touch $@
+
+$(DEV_READY): $(VENV_READY) pyproject.toml constraints.txt
+	@echo "installing ctxpress and its development tools (once)"
+	@$(PIP) --editable '.[dev]'
+	@touch $@ $(RUN_READY)

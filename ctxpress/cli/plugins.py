@@ -1,0 +1,54 @@
+"""``ctxpress plugins``: what is registered, and by which distribution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["plugins"]
+
+
+def plugins(
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Load the plugins this file enables.")
+    ] = None,
+) -> None:
+    """List stages, observers, formats and stores with the distribution each comes from."""
+    from rich.table import Table
+
+    from ctxpress.cli.terminal import create_console
+    from ctxpress.config_file import load_config
+    from ctxpress.manager import create_plugin_manager
+
+    manager = create_plugin_manager(
+        load_config(config).plugins.enabled if config else ("ctxpress",)
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("kind", "name", "distribution", "version", "options, or what it is for"):
+        table.add_column(column, overflow="fold")
+    for stage in manager.stages.values():
+        about = ", ".join(stage.config_model.model_fields)
+        table.add_row("stage", stage.name, stage.distribution, stage.version, about)
+    for name, observer in manager.observers.items():
+        table.add_row("observer", name, type(observer).__module__.split(".")[0], "", "")
+    version = _version()
+    for name in ("openai_chat", "openai_completions", "openai_responses", "anthropic_messages"):
+        table.add_row("format", name, "ctxpress", version, "request bodies of this endpoint")
+    for name, about in (
+        ("memory://", "this process only"),
+        ("disk://", "a folder of this machine"),
+        ("redis://", "shared by replicas; needs ctxpress[redis]"),
+    ):
+        table.add_row("store", name, "ctxpress", version, about)
+    create_console().print(table)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("ctxpress")
+    except PackageNotFoundError:
+        return "source"

@@ -1,0 +1,272 @@
+"""One request from its first byte to its last: the object that holds its state."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import aiohttp
+
+from ctxpress.stage import Skip
+
+from .body import RequestBody, linger
+from .compress import compress, log_once, model_of
+from .errors import ClientGoneError, RefusedError
+from .headers import HOP_HEADER, RequestHead, read_head, response_headers
+from .options import NO_OPTIONS, read_options
+from .record import CLIENT_GONE, RequestRecord
+from .routes import Route
+from .runtime import Runtime
+from .sse import EventStream, is_event_stream
+from .tenants import Target, Tenant, upstream_credentials
+from .types import RawHeaders, Receive, Scope, Send
+from .upstream import BrokenOffError, Data, TimedOutError, UnreachableError, Upstream
+
+__all__ = ["Exchange"]
+
+WATCH_AFTER_S = 0.2
+_BREAKS = (aiohttp.ClientError, OSError, TimeoutError)
+
+
+class Exchange:
+    """Serves one proxied HTTP request; made for it and thrown away with it."""
+
+    def __init__(
+        self, runtime: Runtime, route: Route, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self.runtime = runtime
+        self.route = route
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.record = RequestRecord(runtime.next_request_id(), route.label)
+        self.started = self.ready = time.perf_counter()
+        self.upstream: Upstream | None = None
+        self.answering = False
+        self._done = False
+        self._client_gone = False
+        self._body: RequestBody | None = None
+        self._events: EventStream | None = None
+        self._task = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Serve the request; whatever happens, it is answered, counted and logged."""
+        in_flight = self.runtime.in_flight
+        in_flight.add(self)
+        try:
+            await self._serve()
+        except RefusedError as refusal:
+            await self._refuse(refusal)
+        except ClientGoneError:
+            self._client_gone = True
+        except asyncio.CancelledError:
+            if not self._client_gone:
+                await self._cut_off()
+        except Exception as error:  # a fault of ours: the client gets JSON, the log no text
+            log_once(self.runtime, "internal error", error)
+            await self._refuse(RefusedError(500, "internal_error", "ctxpress failed; see its log"))
+        finally:
+            self._done = True
+            in_flight.discard(self)
+            if self._watcher is not None:
+                self._watcher.cancel()
+            if self._client_gone:
+                self.record.status = CLIENT_GONE
+            self.record.account(self.runtime.metrics)
+
+    def watch(self, now: float) -> None:
+        """Begin to look out for a client that leaves; called from time to time.
+
+        Most requests are over before this is worth a task of its own.
+        """
+        body = self._body
+        if self._watcher is None and body is not None and body.complete:
+            if now - self.started >= WATCH_AFTER_S:
+                self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        if not self._done and self._task is not None:
+            self._client_gone = True
+            self._task.cancel()
+
+    async def _serve(self) -> None:
+        runtime, scope, route = self.runtime, self.scope, self.route
+        head = read_head(scope["headers"])
+        tenant = runtime.tenants.identify(head, anthropic=route.shape == "anthropic")
+        self.record.tenant = tenant.name
+        options = NO_OPTIONS
+        if head.own:
+            if runtime.instance in head.own.get(HOP_HEADER, ""):
+                raise RefusedError(
+                    508, "loop_detected", "this upstream is ctxpress itself: mend its base_url"
+                )
+            options = read_options(head.own, runtime.pipelines)
+        target = tenant.target
+        raw: bytes | None = None
+        if route.format is not None and scope["method"] == "POST":
+            self._body = RequestBody(self.receive, head, runtime.config.max_body_bytes)
+            if head.encoded or head.signed:
+                self.record.skipped = Skip.UNSUPPORTED_TRANSPORT
+            else:
+                raw, target = await self._read(self._body, tenant)
+        else:
+            self._body = RequestBody(self.receive, head, None)
+            if tenant.routes_by_model and head.json:
+                raw, target = await self._read(self._body, tenant)
+        self.ready = time.perf_counter()
+        if raw is not None and route.format is not None:
+            done = await compress(
+                runtime,
+                route.format,
+                raw,
+                tenant=tenant,
+                target=target,
+                options=options,
+                namespace=runtime.tenants.namespace(tenant, head),
+            )
+            raw, self.record.skipped, self.record.report = done.body, done.skipped, done.report
+        await self._forward(head, target, raw)
+
+    async def _read(self, body: RequestBody, tenant: Tenant) -> tuple[bytes | None, Target]:
+        """The body where it is small enough, and where it goes."""
+        config = self.runtime.config
+        if tenant.routes_by_model:
+            raw = await body.read(config.max_body_bytes)
+            target = tenant.target_for(model_of(raw or b""))
+            if raw is not None and len(raw) > config.max_compress_bytes:
+                body.unread(raw)
+                raw = None
+        else:
+            target = tenant.target
+            raw = await body.read(config.max_compress_bytes)
+        if raw is None and self.route.format is not None:
+            self.record.skipped = Skip.TOO_LARGE
+        return raw, target
+
+    async def _forward(self, head: RequestHead, target: Target, raw: bytes | None) -> None:
+        """Send the request on and hand the answer back."""
+        runtime, scope, body = self.runtime, self.scope, self._body
+        upstream = self.upstream = runtime.pool.upstreams[target.upstream]
+        headers = head.forwarded
+        headers += upstream_credentials(
+            head,
+            passthrough=runtime.tenants.passthrough,
+            kind=upstream.kind,
+            credential=upstream.credential,
+        )
+        hops = head.own.get(HOP_HEADER) if head.own else None
+        headers.append((HOP_HEADER, f"{hops}, {runtime.instance}" if hops else runtime.instance))
+        data: Data = raw
+        if raw is None and body is not None and head.has_body:
+            data = body.stream
+            if not head.chunked:
+                headers.append(("content-length", str(head.content_length)))
+        url = runtime.pool.url(upstream, scope["raw_path"], scope["query_string"])
+        self.record.overhead_s = time.perf_counter() - self.ready
+        try:
+            response = await runtime.pool.request(upstream, scope["method"], url, headers, data)
+        except (UnreachableError, BrokenOffError, TimedOutError) as error:
+            if body is not None and body.failure is not None:
+                raise body.failure from error
+            raise self._failed(error) from error
+        try:
+            await self._relay(response)
+        finally:
+            response.close()  # returns the connection to the pool where the answer was read whole
+
+    def _failed(self, error: Exception) -> RefusedError:
+        name = self.upstream.name if self.upstream else ""
+        kind, status, code = "broken_off", 502, "upstream_broke_off"
+        if isinstance(error, UnreachableError):
+            kind, code = "unreachable", "upstream_unreachable"
+        elif isinstance(error, TimedOutError):
+            kind, status, code = "timed_out", 504, "upstream_timed_out"
+        self.runtime.metrics.upstream_failures[name, kind] += 1
+        return RefusedError(status, code, f"upstream {name!r} failed: {error}")
+
+    async def _relay(self, response: aiohttp.ClientResponse) -> None:
+        """Hand on status, headers and every chunk as it comes."""
+        send, content = self.send, response.content
+        raw_headers = list(response.raw_headers)
+        self.record.status = response.status
+        events: EventStream | None = None
+        if is_event_stream(raw_headers):
+            events = self._events = EventStream(self.route.format)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": response.status,
+                "headers": response_headers(raw_headers, self.record.headers()),
+            }
+        )
+        self.answering = True
+        first = True
+        while True:
+            try:
+                chunk = await content.readany()
+                last = content.at_eof()
+            except _BREAKS as error:
+                return await self._broken(error)
+            if first:
+                first = False
+                seconds = time.perf_counter() - self.ready
+                self.runtime.metrics.ttfb[self.route.label,].observe(seconds)
+            if events is not None:
+                events.saw(chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": not last})
+            if last:
+                return
+
+    async def _broken(self, error: Exception) -> None:
+        """The upstream died in the middle: say so, or let the client see a broken connection."""
+        metrics = self.runtime.metrics
+        metrics.errors[self.record.tenant, "stream_broken"] += 1
+        name = self.upstream.name if self.upstream else ""
+        metrics.upstream_failures[name, "broken_stream"] += 1
+        reason = "was silent for too long" if isinstance(error, TimeoutError) else "broke off"
+        await self._end_events("upstream_broke_off", f"upstream {name!r} {reason} in mid-answer")
+
+    async def _cut_off(self) -> None:
+        """The server's patience with a drain is over."""
+        message = "the proxy is shutting down"
+        if not self.answering:
+            await self._refuse(RefusedError(503, "shutting_down", message))
+        else:
+            await self._end_events("shutting_down", message)
+
+    async def _end_events(self, code: str, message: str) -> None:
+        """End a stream of events with the provider's own error.
+
+        Any other answer is left unfinished: the server then closes the connection, and the
+        client sees that bytes are missing.
+        """
+        if self._events is not None:
+            body = self._events.ending(code, message)
+            await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _refuse(self, refusal: RefusedError) -> None:
+        self.record.status = refusal.status
+        if refusal.status >= 500:
+            self.runtime.metrics.errors[self.record.tenant, refusal.code] += 1
+        if self.answering:  # too late for words
+            return
+        content = refusal.body(self.route.shape)
+        headers: RawHeaders = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(content)).encode()),
+            *self.record.headers(),
+        ]
+        body = self._body
+        unread = refusal.status == 413
+        if unread:
+            headers.append((b"connection", b"close"))
+        await self.send(
+            {"type": "http.response.start", "status": self.record.status, "headers": headers}
+        )
+        await self.send({"type": "http.response.body", "body": content, "more_body": unread})
+        if unread:
+            await linger(self.receive, complete=body is not None and body.complete)
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})

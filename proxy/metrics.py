@@ -1,0 +1,192 @@
+"""Numbers about requests, for ``/metrics``.
+
+They are plain integers that only the event loop's thread touches; a collector turns them into
+Prometheus families when somebody asks. Labels come from the configuration or from fixed lists,
+never from requests.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from ctxpress.report import Report
+
+__all__ = ["CONTENT_TYPE", "Histogram", "Metrics"]
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_OVERHEAD_S = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    5,
+)
+_LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Histogram:
+    """Counts of values by upper bound."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self._counts[bisect.bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def export(self) -> tuple[list[tuple[str, float]], float]:
+        """Cumulative buckets and the sum, as Prometheus wants them."""
+        total = 0
+        buckets: list[tuple[str, float]] = []
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+            total += count
+            buckets.append((bound, total))
+        return buckets, self._sum
+
+
+class Metrics:
+    """All metrics of one proxy, over a registry of its own."""
+
+    def __init__(self, in_flight: Callable[[], int]) -> None:
+        self._in_flight = in_flight
+        self.requests: dict[tuple[str, str, str], int] = defaultdict(int)
+        self.errors: dict[tuple[str, str], int] = defaultdict(int)
+        self.upstream_failures: dict[tuple[str, str], int] = defaultdict(int)
+        self.skips: dict[tuple[str, str], int] = defaultdict(int)
+        self.tokens: dict[tuple[str, str, str], int] = defaultdict(int)
+        self.memo_hits: dict[tuple[str], int] = defaultdict(int)
+        self.cache_risk: dict[tuple[str], int] = defaultdict(int)
+        self.overhead: dict[tuple[str], Histogram] = defaultdict(lambda: Histogram(_OVERHEAD_S))
+        self.ttfb: dict[tuple[str], Histogram] = defaultdict(lambda: Histogram(_LATENCY_S))
+        self.stages: dict[tuple[str], Histogram] = defaultdict(lambda: Histogram(_LATENCY_S))
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_Families(self._collect))
+
+    def report(self, tenant: str, report: Report) -> None:
+        """Count what a report says."""
+        if report.tokens_before:
+            applied = "true" if report.applied else "false"
+            self.tokens[tenant, "before", applied] += report.tokens_before
+            self.tokens[tenant, "after", applied] += report.tokens_after
+        if report.cache_risk_blocks:
+            self.cache_risk[tenant,] += report.cache_risk_blocks
+        for stage in report.stages:
+            self.stages[stage.stage,].observe(stage.elapsed_ms / 1000)
+            self.memo_hits[stage.stage,] += stage.memo_hits
+
+    def render(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self._registry)
+
+    def _collect(self) -> Iterable[Metric]:
+        yield _counter(
+            "requests",
+            "Requests by tenant, endpoint and status class.",
+            ("tenant", "endpoint", "status"),
+            self.requests,
+        )
+        yield _counter(
+            "errors",
+            "Requests that did not end well, by what went wrong.",
+            ("tenant", "kind"),
+            self.errors,
+        )
+        yield _counter(
+            "upstream_failures",
+            "Connections that failed, by upstream and kind.",
+            ("upstream", "kind"),
+            self.upstream_failures,
+        )
+        yield _counter(
+            "skips",
+            "Requests in which nothing was compressed, by code.",
+            ("tenant", "code"),
+            self.skips,
+        )
+        yield _counter(
+            "tokens",
+            "Tokens before and after compression; applied=false was observed.",
+            ("tenant", "when", "applied"),
+            self.tokens,
+        )
+        yield _counter(
+            "memo_hits", "Blocks whose result a stage knew already.", ("stage",), self.memo_hits
+        )
+        yield _counter(
+            "cache_risk_blocks",
+            "Blocks of earlier turns that the store had lost.",
+            ("tenant",),
+            self.cache_risk,
+        )
+        yield _histogram(
+            "overhead_seconds",
+            "Time spent here before a request went upstream.",
+            ("endpoint",),
+            self.overhead,
+        )
+        yield _histogram(
+            "ttfb_seconds",
+            "Time from a request's last byte to its answer's first.",
+            ("endpoint",),
+            self.ttfb,
+        )
+        yield _histogram(
+            "stage_seconds", "Time that a stage took in a request.", ("stage",), self.stages
+        )
+        yield GaugeMetricFamily(
+            "ctxpress_requests_in_flight", "Requests being served.", value=self._in_flight()
+        )
+
+
+class _Families(Collector):
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterable[Metric]:
+        return self._collect()
+
+
+def _counter(
+    name: str,
+    text: str,
+    labels: Sequence[str],
+    values: Mapping[Any, int],
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"ctxpress_{name}", text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(
+    name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str], Histogram]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(f"ctxpress_{name}", text, labels=labels)
+    for key, histogram in values.items():
+        buckets, total = histogram.export()
+        family.add_metric(key, buckets, total)
+    return family

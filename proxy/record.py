@@ -1,0 +1,79 @@
+"""What is known about one request: it becomes response headers, metrics and a log line (law 5)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from ctxpress.report import Report
+from ctxpress.stage import Skip
+
+from .metrics import Metrics
+from .tenants import DEFAULT_TENANT
+from .types import RawHeaders
+
+__all__ = ["CLIENT_GONE", "RequestRecord"]
+
+access = logging.getLogger("ctxpress_proxy.access")
+
+CLIENT_GONE = 499  # nginx's word for it, in metrics and the log only
+_STATUS_CLASS = {number: f"{number}xx" for number in range(1, 6)}
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """Filled in while the request runs. No text of a prompt and no key gets in here.
+
+    ``overhead_s`` is the time from the request's last byte to the moment it goes upstream.
+    """
+
+    request_id: str
+    endpoint: str
+    tenant: str = DEFAULT_TENANT
+    status: int = 0
+    overhead_s: float = 0.0
+    skipped: Skip | None = None
+    report: Report | None = None
+
+    def headers(self) -> RawHeaders:
+        """The response headers that explain the request."""
+        headers: RawHeaders = [
+            (b"x-ctxpress-request-id", self.request_id.encode()),
+            (b"x-ctxpress-overhead-ms", b"%.2f" % (self.overhead_s * 1000)),
+        ]
+        report = self.report
+        if report is not None and report.tokens_before:
+            headers.append((b"x-ctxpress-tokens-before", b"%d" % report.tokens_before))
+            headers.append((b"x-ctxpress-tokens-after", b"%d" % report.tokens_after))
+        if report is not None and report.stages:
+            ran = ",".join(stage.stage for stage in report.stages if stage.ran)
+            headers.append((b"x-ctxpress-stages", ran.encode()))
+        if self.skipped is not None:
+            headers.append((b"x-ctxpress-skipped", self.skipped.value.encode()))
+        return headers
+
+    def account(self, metrics: Metrics) -> None:
+        """Count and log the request, once, when it is over."""
+        tenant, endpoint, report = self.tenant, self.endpoint, self.report
+        status = _STATUS_CLASS.get(self.status // 100, "none")
+        metrics.requests[tenant, endpoint, status] += 1
+        metrics.overhead[endpoint,].observe(self.overhead_s)
+        if self.skipped is not None:
+            metrics.skips[tenant, self.skipped.value] += 1
+        if self.status == CLIENT_GONE:
+            metrics.errors[tenant, "client_gone"] += 1
+        if report is not None:
+            metrics.report(tenant, report)
+        if access.isEnabledFor(logging.INFO):
+            access.info(
+                "request id=%s tenant=%s endpoint=%s status=%d before=%s after=%s skipped=%s "
+                "overhead_ms=%.2f",
+                self.request_id,
+                tenant,
+                endpoint,
+                self.status,
+                report.tokens_before if report else "-",
+                report.tokens_after if report else "-",
+                self.skipped.value if self.skipped else "-",
+                self.overhead_s * 1000,
+            )

@@ -1,0 +1,140 @@
+"""The SDK as a user of a RAG pipeline meets it: offline, with the bundled model."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import ctxpress
+from tests.conversations import prose
+
+TEXT = prose("sdk", 30)
+CODE = "```python\nprint('as it is')\n```"
+MIXED = f"{TEXT}\n\n{CODE}\n\nSee https://example.com/a?b=c and <keep>{TEXT}</keep>."
+
+
+def test_a_text_is_made_of_the_ranges_that_were_kept():
+    result = ctxpress.compress(TEXT, keep_ratio=0.5)
+    assert result.text == "".join(TEXT[start:end] for start, end in result.kept)
+    assert 0 < result.tokens_after <= 0.55 * result.tokens_before
+    assert result.reports[0].stage == "token_classification"
+
+
+def test_everything_is_kept_at_one():
+    assert ctxpress.compress(MIXED, keep_ratio=1.0).text == MIXED
+
+
+def test_code_urls_and_keep_tags_survive():
+    text = ctxpress.compress(MIXED, keep_ratio=0.1).text
+    assert CODE in text
+    assert "https://example.com/a?b=c" in text
+    assert f"<keep>{TEXT}</keep>" in text
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.text(max_size=400) | st.lists(st.sampled_from(TEXT.split()), max_size=80).map(" ".join),
+    st.floats(0.05, 1.0),
+)
+def test_any_text_at_any_ratio_comes_out_as_a_subsequence_that_is_not_longer(text, keep_ratio):
+    result = ctxpress.compress(text, keep_ratio=keep_ratio)
+    assert result.text == "".join(text[start:end] for start, end in result.kept)
+    assert list(result.kept) == sorted(result.kept)
+    assert result.tokens_after <= result.tokens_before
+
+
+@pytest.mark.parametrize("target_tokens", [20, 100, 250])
+def test_a_token_budget_holds(target_tokens):
+    result = ctxpress.compress(TEXT, target_tokens=target_tokens)
+    assert 0.8 * target_tokens <= result.tokens_after <= target_tokens
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keep_ratio": 0},
+        {"keep_ratio": 1.5},
+        {"target_tokens": 0},
+        {"keep_ratio": 0.5, "target_tokens": 10},
+        {"pipeline": "balancd"},
+    ],
+    ids=str,
+)
+def test_wrong_options_are_named(options):
+    with pytest.raises(ctxpress.CtxpressError):
+        ctxpress.compress(TEXT, **options)
+
+
+def test_messages_keep_their_shape():
+    messages = [
+        {"role": "system", "content": "You are a clerk."},
+        {"role": "user", "content": f"{prose('a', 60)}\n\nWhat did the members agree on?"},
+    ]
+    result = ctxpress.compress_messages(messages, pipeline="balanced")
+    assert [m["role"] for m in result.messages] == ["system", "user"]
+    assert result.messages[0] == messages[0]
+    assert result.messages[1]["content"].endswith("What did the members agree on?")
+    assert result.tokens_after < result.tokens_before
+
+
+def test_documents_come_back_with_citations_into_the_originals():
+    documents = [
+        prose("one"),
+        {"id": "b", "title": "Boiler", "text": prose("two"), "score": 0.7},
+        ctxpress.Document(text=prose("three"), id="c"),
+    ]
+    result = ctxpress.compress_documents("When is the offer valid?", documents, keep_ratio=0.3)
+    assert [d.id for d in result.documents] == ["0", "b", "c"]
+    assert result.documents[1].title == "Boiler"
+    assert result.documents[1].score == 0.7
+    originals = {"0": prose("one"), "b": prose("two"), "c": prose("three")}
+    for document in result.documents:
+        pieces = [c for c in result.citations if c.document_id == document.id]
+        assert document.text == "".join(originals[document.id][c.start : c.end] for c in pieces)
+    assert result.text == "\n\n".join(d.text for d in result.documents)
+
+
+def test_a_budget_is_for_all_documents_together():
+    documents = [prose("one", 20), prose("two", 60)]
+    result = ctxpress.compress_documents(None, documents, budget_tokens=300)
+    assert 240 <= result.tokens_after <= 300
+
+
+def test_a_document_of_a_wrong_shape_is_named():
+    with pytest.raises(ctxpress.CtxpressError, match=r"documents\[1\]"):
+        ctxpress.compress_documents(None, ["fine", {"txt": "wrong"}])
+
+
+def test_the_sync_functions_work_inside_a_running_loop():
+    async def main():
+        return ctxpress.compress(TEXT).text, (await ctxpress.acompress(TEXT)).text
+
+    first, second = asyncio.run(main())
+    assert first == second
+
+
+async def test_a_held_pipeline_repeats_what_it_sent():
+    async with ctxpress.Pipeline.from_stages({"use": "token_classification"}) as pipeline:
+        messages = [{"role": "user", "content": prose("a", 60) + "\n\nWhat now?"}]
+        first = await pipeline.compress_messages(messages)
+        messages += [
+            {"role": "assistant", "content": "Wait."},
+            {"role": "user", "content": prose("b", 60) + "\n\nAnd now?"},
+        ]
+        second = await pipeline.compress_messages(messages)
+    assert second.messages[0] == first.messages[0]
+    assert second.messages[0] != messages[0]
+    assert second.messages[2] != messages[2]
+
+
+def test_a_pipeline_comes_from_a_file(tmp_path):
+    path = tmp_path / "ctxpress.yaml"
+    path.write_text(
+        "version: 1\nstore: memory://\npipelines:\n  rag:\n    min_tokens: 10\n    stages:\n"
+        "      - {use: token_classification, keep_ratio: 0.3}\n"
+    )
+    result = ctxpress.compress(TEXT, pipeline="rag", config=path)
+    assert result.tokens_after <= 0.35 * result.tokens_before

