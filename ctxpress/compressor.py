@@ -53,13 +53,24 @@ _PARSE_INLINE_BYTES = 32_768  # larger bodies are parsed in a thread so that the
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestPolicy:
-    """What to do with one request. ``namespace`` keys every store entry (law 7)."""
+    """What to do with one request.
+
+    ``namespace`` keys every store entry (law 7). ``asked`` says that the request itself named the
+    pipeline; a ``keep_ratio`` always comes from the request.
+    """
 
     namespace: Namespace
     pipeline: str | None
     mode: Literal["off", "observe", "on"] = "on"
     keep_ratio: float | None = None
     bypass: bool = False
+    asked: bool = False
+
+    @property
+    def variant(self) -> str:
+        """The request's own wishes, as a name; empty where it has none."""
+        pipeline = self.pipeline if self.asked else ""
+        return f"{pipeline} {self.keep_ratio}" if pipeline or self.keep_ratio else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +150,10 @@ class RequestCompressor:
             result = await self._run(parsed.document, entry, policy)
         except StageError:
             raise
-        except Exception:
-            logger.exception("compression failed; the request goes as it came")
+        except Exception as error:
+            # The error's own text stays out of the log: it may quote the prompt.
+            logger.error("compression failed (%s); the body goes as it came", type(error).__name__)
+            logger.debug("compression failed", exc_info=error)
             return CompressedBody(
                 body=parsed.body, report=_skipped(policy.pipeline, Skip.STAGE_FAILED)
             )
@@ -255,7 +268,9 @@ class RequestCompressor:
             document,
             namespace=policy.namespace,
             counter=self._counter_of(document.model),
-            options=RunOptions(keep_ratio=policy.keep_ratio, applied=policy.mode == "on"),
+            options=RunOptions(
+                keep_ratio=policy.keep_ratio, applied=policy.mode == "on", variant=policy.variant
+            ),
         )
 
     def _with_extension(
@@ -266,7 +281,8 @@ class RequestCompressor:
         if extension is not None:
             policy = dataclasses.replace(
                 policy,
-                pipeline=extension.pipeline or policy.pipeline,
+                pipeline=policy.pipeline if policy.asked else extension.pipeline or policy.pipeline,
+                asked=policy.asked or extension.pipeline is not None,
                 keep_ratio=policy.keep_ratio or extension.keep_ratio,
                 bypass=policy.bypass or extension.bypass,
             )

@@ -57,9 +57,9 @@ async def compress_endpoint(runtime: Runtime, scope: Scope, receive: Receive, se
         status = CLIENT_GONE
     except Exception as error:  # a fault of ours: the client gets JSON, the log no text
         log_once(runtime, "internal error", error)
-        refusal = RefusedError(500, "internal_error", "ctxpress failed; see its log")
-        status = refusal.status
-        await answer(send, status, orjson.Fragment(refusal.body("openai")))
+        failed = RefusedError(500, "internal_error", "ctxpress failed; see its log")
+        status = failed.status
+        await answer(send, status, orjson.Fragment(failed.body("openai")))
     runtime.metrics.requests[name, LABEL, f"{status // 100}xx"] += 1
     if report is not None:
         runtime.metrics.report(name, report)
@@ -106,6 +106,7 @@ def _policy(
         mode=mode,
         keep_ratio=options.keep_ratio,
         bypass=options.bypass,
+        asked=options.pipeline is not None,
     )
 
 
