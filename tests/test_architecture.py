@@ -28,10 +28,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hookspecs": {"report", "resources", "stage"},
     "laws": {"document", "errors", "languages", "stage"},
     "cache": {"errors", "nearest"},
-    "tokens": {"errors", "models", "stage", "token_estimate", "token_features", "token_files"},
+    "tokens": {"models", "stage", "token_estimate", "token_features", "token_files"},
     "token_estimate": {"token_features"},
     "token_features": set(),
-    "token_files": {"errors"},
+    "token_files": set(),
     "formats": {"document", "errors", "nearest", "stage"},
     "models": {"document", "errors", "languages"},
     "plugins": CORE | {"cache", "hookspecs", "models", "tokens"},
@@ -45,8 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 TORCH = re.compile(
     r"^ctxpress/(engine/|cache/kv\.py|cache/codecs/|plugins/token_classification|integrations/vllm)"
 )
-# Where this platform keeps a user's state, and where other libraries keep the tokenizers that they
-# have downloaded, are no settings of ours.
+# `cache/key.py` asks where this platform keeps a user's state, `token_files.py` where other
+# programs keep tokenizers; those are no settings of ours.
 ENVIRONMENT = re.compile(
     r"^(ctxpress/cli/|proxy/settings\.py|ctxpress/cache/key\.py|ctxpress/token_files\.py)"
 )

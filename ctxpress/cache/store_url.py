@@ -5,7 +5,6 @@ Passwords never reach a message: where a URL is wrong, only its scheme and optio
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +13,7 @@ from typing import TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ctxpress.errors import ConfigError
+from ctxpress.nearest import did_you_mean
 
 __all__ = ["StoreUrl", "parse_bytes"]
 
@@ -43,7 +43,7 @@ class StoreUrl:
         """
         scheme, separator, _ = url.partition("://")
         if not separator or scheme not in options_of:
-            raise ConfigError(f"unknown kind of store{_nearest(scheme, options_of, '://')}")
+            raise ConfigError(f"unknown kind of store{_nearest(scheme, options_of)}")
         try:
             parts = urlsplit(url)
             port, host = parts.port, parts.hostname or ""
@@ -141,11 +141,7 @@ def parse_flag(text: str) -> bool:
     return text.lower() == "true"
 
 
-def _nearest(wrong: str, valid: Iterable[str], suffix: str = "") -> str:
-    names = sorted(valid)
-    near = difflib.get_close_matches(wrong.lower(), names, n=1, cutoff=0.6)
+def _nearest(wrong: str, valid: Iterable[str]) -> str:
     # Only what looks like a name is repeated: anything else might be a piece of a password.
-    said = f" {wrong + suffix!r}" if re.fullmatch(r"[A-Za-z_+]{1,30}", wrong) else ""
-    if near:
-        return f"{said}; did you mean {near[0] + suffix!r}?"
-    return f"{said}; valid: {', '.join(name + suffix for name in names)}"
+    said = f" {wrong!r}" if re.fullmatch(r"[A-Za-z_+]{1,30}", wrong) else ""
+    return said + did_you_mean(wrong.lower(), valid)

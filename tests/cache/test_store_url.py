@@ -47,9 +47,9 @@ def test_tls_urls() -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("reddis://h", r"'reddis://'; did you mean 'rediss?://'"),
-        ("memroy://", "did you mean 'memory://'"),
-        ("s3://bucket", "valid: disk://, memory://, redis://, rediss://, unix://"),
+        ("reddis://h", r"'reddis'; did you mean 'rediss?'"),
+        ("memroy://", "did you mean 'memory'"),
+        ("s3://bucket", "valid: disk, memory, redis, rediss, unix"),
         ("memory", "unknown kind of store"),
         ("", "unknown kind of store"),
         ("memory://?max_byte=1mb", "'max_byte'; did you mean 'max_bytes'"),
