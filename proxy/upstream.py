@@ -32,7 +32,8 @@ _ENDPOINTS = frozenset(
     "assistants audio batches chat completions embeddings files fine_tuning images messages models "
     "moderations organizations realtime rerank responses threads uploads vector_stores".split()
 )
-_SKIPPED_AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+# What the client library would put in where the caller sent nothing.
+_AUTO_HEADERS = ("accept", "accept-encoding", "content-type", "user-agent")
 _MAX_HEADER_BYTES = 256 * 1024
 _BACKOFF_S = 0.05
 _LARGE_BYTES = 512 * 1024
@@ -107,7 +108,6 @@ class UpstreamPool:
             connector=aiohttp.TCPConnector(limit=0),  # the default of 100 would queue requests
             cookie_jar=aiohttp.DummyCookieJar(),  # cookies belong to clients, not to the proxy
             auto_decompress=False,
-            skip_auto_headers=_SKIPPED_AUTO_HEADERS,
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
             trust_env=False,
@@ -143,6 +143,8 @@ class UpstreamPool:
         :raises TimedOutError: it was silent for too long.
         """
         session = self.session
+        names = {name for name, _ in headers}
+        missing = [name for name in _AUTO_HEADERS if name not in names]
         tries = 0
         while True:
             try:
@@ -150,6 +152,7 @@ class UpstreamPool:
                     method,
                     url,
                     headers=headers,
+                    skip_auto_headers=missing or None,  # the library is quicker with None
                     data=_payload(data),
                     allow_redirects=False,
                     timeout=upstream.timeout,
@@ -170,9 +173,11 @@ class UpstreamPool:
 
 def _payload(data: Data) -> Any:
     """A fresh body for one try; large ones in a form that is written piece by piece."""
+    if data is None:
+        return None
     if callable(data):
         return data()
-    return io.BytesIO(data) if data is not None and len(data) > _LARGE_BYTES else data
+    return io.BytesIO(data) if len(data) > _LARGE_BYTES else aiohttp.BytesPayload(data)
 
 
 def join_url(base: str, path: str) -> str:
