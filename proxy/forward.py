@@ -17,7 +17,7 @@ from .options import NO_OPTIONS, read_options
 from .record import CLIENT_GONE, RequestRecord
 from .routes import Route
 from .runtime import Runtime
-from .sse import EventStream, is_event_stream
+from .sse import EventStream
 from .tenants import Target, Tenant, upstream_credentials
 from .types import RawHeaders, Receive, Scope, Send
 from .upstream import BrokenOffError, Data, TimedOutError, UnreachableError, Upstream
@@ -214,18 +214,10 @@ class Exchange:
     async def _relay(self, response: aiohttp.ClientResponse) -> None:
         """Hand on status, headers and every chunk as it comes."""
         send, content = self.send, response.content
-        raw_headers = list(response.raw_headers)
         self.record.status = response.status
-        events: EventStream | None = None
-        if is_event_stream(raw_headers):
-            events = self._events = EventStream(self.route.format)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": response.status,
-                "headers": response_headers(raw_headers, self.record.headers()),
-            }
-        )
+        headers, streams = response_headers(response.raw_headers, self.record.headers())
+        events = self._events = EventStream(self.route.format) if streams else None
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
         self.answering = True
         first = True
         while True:

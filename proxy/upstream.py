@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from ctxpress.config import Config, UpstreamConfig
@@ -32,9 +33,8 @@ _ENDPOINTS = frozenset(
     "assistants audio batches chat completions embeddings files fine_tuning images messages models "
     "moderations organizations realtime rerank responses threads uploads vector_stores".split()
 )
-# What the client library would put in where the caller sent nothing.
-_AUTO_HEADERS = ("accept", "accept-encoding", "content-type", "user-agent")
 _MAX_HEADER_BYTES = 256 * 1024
+_NO_AUTO_HEADERS = CIMultiDict[None]({"Content-Type": None})  # nor where a body goes out
 _BACKOFF_S = 0.05
 _LARGE_BYTES = 512 * 1024
 _MAX_CACHED_URLS = 1024
@@ -85,6 +85,19 @@ class Upstream:
         )
 
 
+class PlainRequest(aiohttp.ClientRequest):
+    """A request with the headers that it is given, the right ``Host``, and no others."""
+
+    def update_headers(self, headers: Any) -> None:
+        """Take the headers as they are, in order and with duplicates."""
+        self.headers = CIMultiDict(Host=self.url.host_port_subcomponent or "")
+        self.headers.extend(headers)
+
+    def update_auto_headers(self, skip_auto_headers: Any) -> None:
+        """Add nothing: what the client did not send, the upstream does not get."""
+        self._skip_auto_headers = _NO_AUTO_HEADERS
+
+
 class UpstreamPool:
     """All backends of a configuration. Open it inside a running loop, close it there."""
 
@@ -107,6 +120,7 @@ class UpstreamPool:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # the default of 100 would queue requests
             cookie_jar=aiohttp.DummyCookieJar(),  # cookies belong to clients, not to the proxy
+            request_class=PlainRequest,
             auto_decompress=False,
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
@@ -143,8 +157,6 @@ class UpstreamPool:
         :raises TimedOutError: it was silent for too long.
         """
         session = self.session
-        names = {name for name, _ in headers}
-        missing = [name for name in _AUTO_HEADERS if name not in names]
         tries = 0
         while True:
             try:
@@ -152,7 +164,6 @@ class UpstreamPool:
                     method,
                     url,
                     headers=headers,
-                    skip_auto_headers=missing or None,  # the library is quicker with None
                     data=_payload(data),
                     allow_redirects=False,
                     timeout=upstream.timeout,
