@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import logging
+import gc
 import os
 import platform
 import socket
@@ -144,7 +144,7 @@ def serve_bare(port: int, upstream: str) -> None:
 def serve_ctxpress(port: int, upstream: str, mode: str) -> None:
     """ctxpress as ``ctxpress serve`` runs it, its log line included (written to nowhere)."""
     from ctxpress_proxy import create_app
-    from ctxpress_proxy.server import create_server
+    from ctxpress_proxy.server import configure_logging, create_server
     from ctxpress_proxy.settings import ProxySettings
 
     from ctxpress.compressor import CompressedBody, RequestPolicy
@@ -163,11 +163,7 @@ def serve_ctxpress(port: int, upstream: str, mode: str) -> None:
         async def ping(self) -> None:
             return
 
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=open(os.devnull, "w"),
-    )
+    configure_logging(open(os.devnull, "w"))
     config = Config.model_validate(
         {
             "version": 1,
@@ -179,6 +175,8 @@ def serve_ctxpress(port: int, upstream: str, mode: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = ProxySettings(state_dir=Path(folder), secret=b"s" * 32)
         compressor: Any = Nothing()
+        gc.collect()
+        gc.freeze()
         create_server(create_app(config, compressor, settings=settings), port=port).run()
 
 
@@ -200,7 +198,6 @@ class Connection:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self._reader: asyncio.StreamReader | None = None
 
     async def __aenter__(self) -> Connection:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -213,12 +210,12 @@ class Connection:
 
     async def post(self, body: bytes) -> float:
         """Send one request; returns the seconds until the first byte of its body."""
-        assert self._reader is not None
         started = time.perf_counter()
         self._writer.write(
             b"POST " + PATH.encode() + b" HTTP/1.1\r\nhost: localhost\r\n"
             b"authorization: Bearer sk-bench\r\ncontent-type: application/json\r\n"
-            b"accept: application/json\r\nuser-agent: bench\r\nx-stainless-lang: python\r\n"
+            b"accept: application/json\r\naccept-encoding: gzip, deflate\r\n"
+            b"user-agent: bench\r\nx-stainless-lang: python\r\n"
             b"content-length: %d\r\n\r\n%b" % (len(body), body)
         )
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
@@ -329,7 +326,7 @@ async def servers(litellm: str | None) -> AsyncIterator[list[Row]]:
             port = mock if kind == "mock" else free_port()
             rows.append(Row(name, port))
             command = [sys.executable, __file__, "--serve", kind, str(port), target]
-            processes.append(subprocess.Popen(command))
+            processes.append(subprocess.Popen(command))  # noqa: ASYNC220 - they run beside us
         for row in rows:
             await until_up(row.port)
         yield rows

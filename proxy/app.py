@@ -93,6 +93,7 @@ class ProxyApp:
             with suppress(asyncio.CancelledError):
                 await task
         if self._runtime is not None:
+            self._runtime.access.flush()
             await self._runtime.pool.aclose()
             if self._compressor is None:
                 await self._runtime.compressor.aclose()
@@ -141,9 +142,10 @@ def create_app(
 
 
 async def _sweep(runtime: Runtime) -> None:
-    """Let requests that take a while look out for clients that leave."""
+    """Let requests that take a while look out for clients that leave; write the log."""
     while True:
         await asyncio.sleep(SWEEP_S)
         now = time.perf_counter()
         for exchange in list(runtime.in_flight):
             exchange.watch(now)
+        runtime.access.flush()

@@ -43,12 +43,21 @@ class RequestBody:
         :raises ClientGoneError: the client left before the end.
         :raises RefusedError: 413, the body is larger than ``max_bytes``.
         """
+        if self.complete:
+            return b""
+        piece = await self._next()
+        if self.complete and len(piece) <= limit:  # most bodies come in one piece
+            return piece
         pieces = self._pieces
+        pieces.append(piece)
+        if self.received > limit:
+            return None
         while not self.complete:
             pieces.append(await self._next())
             if self.received > limit:
                 return None
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._pieces = []
+        return b"".join(pieces)
 
     def unread(self, raw: bytes) -> None:
         """Put back what :meth:`read` returned, for :meth:`stream`."""

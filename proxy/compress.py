@@ -6,7 +6,6 @@ import logging
 import re
 import traceback
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
@@ -16,11 +15,12 @@ from ctxpress.report import Report
 from ctxpress.stage import Skip
 
 from .errors import RefusedError
+from .headers import RequestHead
 from .options import RequestOptions
 from .runtime import Runtime
 from .tenants import Target, Tenant
 
-__all__ = ["Compression", "compress", "log_once", "model_of", "without_extension"]
+__all__ = ["Compression", "compress", "goes_untouched", "log_once", "model_of", "without_extension"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +30,16 @@ _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """What to send; ``report`` is ``None`` where the body was not looked at."""
+    """What to send; ``report`` is ``None`` where compression failed as a whole."""
 
     body: bytes
     skipped: Skip | None
     report: Report | None = None
+
+
+def goes_untouched(runtime: Runtime, target: Target, raw: bytes) -> bool:
+    """Whether a body can go as it came without a look into it: off, and no field of ours."""
+    return target.switched(runtime.switch.state)[0] == "off" and FIELD not in raw
 
 
 async def compress(
@@ -45,7 +50,7 @@ async def compress(
     tenant: Tenant,
     target: Target,
     options: RequestOptions,
-    namespace: Any,
+    head: RequestHead,
 ) -> Compression:
     """Compress a body as its tenant, the switch and the request's own headers have it.
 
@@ -53,10 +58,8 @@ async def compress(
         pipeline is strict.
     """
     mode, pipeline = target.switched(runtime.switch.state)
-    if mode == "off" and FIELD not in raw:
-        return Compression(raw, Skip.OFF)
     policy = RequestPolicy(
-        namespace=namespace,
+        namespace=runtime.tenants.namespace(tenant, head),
         pipeline=options.pipeline or pipeline,
         mode=mode,
         keep_ratio=options.keep_ratio,

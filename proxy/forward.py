@@ -10,14 +10,14 @@ import aiohttp
 from ctxpress.stage import Skip
 
 from .body import RequestBody, linger
-from .compress import compress, log_once, model_of
+from .compress import compress, goes_untouched, log_once, model_of
 from .errors import ClientGoneError, RefusedError
 from .headers import HOP_HEADER, RequestHead, read_head, response_headers
 from .options import NO_OPTIONS, read_options
 from .record import CLIENT_GONE, RequestRecord
 from .routes import Route
 from .runtime import Runtime
-from .sse import EventStream, is_event_stream
+from .sse import EventStream
 from .tenants import Target, Tenant, upstream_credentials
 from .types import RawHeaders, Receive, Scope, Send
 from .upstream import BrokenOffError, Data, TimedOutError, UnreachableError, Upstream
@@ -30,6 +30,25 @@ _BREAKS = (aiohttp.ClientError, OSError, TimeoutError)
 
 class Exchange:
     """Serves one proxied HTTP request; made for it and thrown away with it."""
+
+    __slots__ = (
+        "_body",
+        "_client_gone",
+        "_done",
+        "_events",
+        "_task",
+        "_watcher",
+        "answering",
+        "ready",
+        "receive",
+        "record",
+        "route",
+        "runtime",
+        "scope",
+        "send",
+        "started",
+        "upstream",
+    )
 
     def __init__(
         self, runtime: Runtime, route: Route, scope: Scope, receive: Receive, send: Send
@@ -74,6 +93,7 @@ class Exchange:
             if self._client_gone:
                 self.record.status = CLIENT_GONE
             self.record.account(self.runtime.metrics)
+            self.runtime.access.add(self.record)
 
     def watch(self, now: float) -> None:
         """Begin to look out for a client that leaves; called from time to time.
@@ -117,7 +137,11 @@ class Exchange:
             if tenant.routes_by_model and head.json:
                 raw, target = await self._read(self._body, tenant)
         self.ready = time.perf_counter()
-        if raw is not None and route.format is not None:
+        if raw is None or route.format is None:
+            pass
+        elif goes_untouched(runtime, target, raw):
+            self.record.skipped = Skip.OFF
+        else:
             done = await compress(
                 runtime,
                 route.format,
@@ -125,7 +149,7 @@ class Exchange:
                 tenant=tenant,
                 target=target,
                 options=options,
-                namespace=runtime.tenants.namespace(tenant, head),
+                head=head,
             )
             raw, self.record.skipped, self.record.report = done.body, done.skipped, done.report
         await self._forward(head, target, raw)
@@ -190,18 +214,10 @@ class Exchange:
     async def _relay(self, response: aiohttp.ClientResponse) -> None:
         """Hand on status, headers and every chunk as it comes."""
         send, content = self.send, response.content
-        raw_headers = list(response.raw_headers)
         self.record.status = response.status
-        events: EventStream | None = None
-        if is_event_stream(raw_headers):
-            events = self._events = EventStream(self.route.format)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": response.status,
-                "headers": response_headers(raw_headers, self.record.headers()),
-            }
-        )
+        headers, streams = response_headers(response.raw_headers, self.record.headers())
+        events = self._events = EventStream(self.route.format) if streams else None
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
         self.answering = True
         first = True
         while True:

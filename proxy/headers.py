@@ -32,6 +32,7 @@ _CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key"})
 _WATCHED = (
     _REQUEST_ENDS | _CREDENTIALS | {b"content-encoding", b"content-type", b"anthropic-version"}
 )
+_ANSWER_WATCHED = _HOP_BY_HOP | {b"content-type", b"content-encoding"}
 _HARMLESS_OPTIONS = frozenset({b"keep-alive", b"close", b""})
 
 
@@ -97,14 +98,26 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> RequestHead:
     return head
 
 
-def response_headers(raw: Iterable[tuple[bytes, bytes]], own: RawHeaders) -> RawHeaders:
-    """An upstream's response headers less those of its connection, and ours behind them."""
+def response_headers(
+    raw: Iterable[tuple[bytes, bytes]], own: RawHeaders
+) -> tuple[RawHeaders, bool]:
+    """An upstream's response headers less those of its connection, and ours behind them.
+
+    The second value says whether the body is a stream of events that text can be added to.
+    """
     kept: RawHeaders = []
     named: set[bytes] | None = None
+    events, encoded = False, False
     for pair in raw:
         name = pair[0].lower()
-        if name not in _HOP_BY_HOP:
+        if name not in _ANSWER_WATCHED:
             kept.append(pair)
+        elif name == b"content-type":
+            kept.append(pair)
+            events = pair[1].lstrip()[:17].lower() == b"text/event-stream"
+        elif name == b"content-encoding":
+            kept.append(pair)
+            encoded = pair[1].strip().lower() != b"identity"
         elif name == b"connection":
             options = {token.strip() for token in pair[1].lower().split(b",")}
             if not _HARMLESS_OPTIONS.issuperset(options):
@@ -112,7 +125,7 @@ def response_headers(raw: Iterable[tuple[bytes, bytes]], own: RawHeaders) -> Raw
     if named:
         kept = [pair for pair in kept if pair[0].lower() not in named]
     kept += own
-    return kept
+    return kept, events and not encoded
 
 
 def _text(value: bytes) -> str:

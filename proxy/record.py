@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 
 from ctxpress.report import Report
@@ -12,7 +13,7 @@ from .metrics import Metrics
 from .tenants import DEFAULT_TENANT
 from .types import RawHeaders
 
-__all__ = ["CLIENT_GONE", "RequestRecord"]
+__all__ = ["CLIENT_GONE", "AccessLog", "RequestRecord"]
 
 access = logging.getLogger("ctxpress_proxy.access")
 
@@ -24,7 +25,8 @@ _STATUS_CLASS = {number: f"{number}xx" for number in range(1, 6)}
 class RequestRecord:
     """Filled in while the request runs. No text of a prompt and no key gets in here.
 
-    ``overhead_s`` is the time from the request's last byte to the moment it goes upstream.
+    ``overhead_s`` is the time from the request's last byte to the moment it goes upstream,
+    ``ended`` the wall-clock second of its end.
     """
 
     request_id: str
@@ -34,6 +36,7 @@ class RequestRecord:
     overhead_s: float = 0.0
     skipped: Skip | None = None
     report: Report | None = None
+    ended: float = 0.0
 
     def headers(self) -> RawHeaders:
         """The response headers that explain the request."""
@@ -53,7 +56,7 @@ class RequestRecord:
         return headers
 
     def account(self, metrics: Metrics) -> None:
-        """Count and log the request, once, when it is over."""
+        """Count the request, once, when it is over."""
         tenant, endpoint, report = self.tenant, self.endpoint, self.report
         status = _STATUS_CLASS.get(self.status // 100, "none")
         metrics.requests[tenant, endpoint, status] += 1
@@ -64,16 +67,48 @@ class RequestRecord:
             metrics.errors[tenant, "client_gone"] += 1
         if report is not None:
             metrics.report(tenant, report)
-        if access.isEnabledFor(logging.INFO):
-            access.info(
-                "request id=%s tenant=%s endpoint=%s status=%d before=%s after=%s skipped=%s "
-                "overhead_ms=%.2f",
-                self.request_id,
-                tenant,
-                endpoint,
-                self.status,
-                report.tokens_before if report else "-",
-                report.tokens_after if report else "-",
-                self.skipped.value if self.skipped else "-",
-                self.overhead_s * 1000,
-            )
+
+    def line(self) -> str:
+        """The request as one line of the log."""
+        report = self.report
+        tokens = "before=- after=-"
+        if report is not None:
+            tokens = f"before={report.tokens_before} after={report.tokens_after}"
+        return (
+            f"request id={self.request_id} tenant={self.tenant} endpoint={self.endpoint} "
+            f"status={self.status} {tokens} skipped={self.skipped or '-'} "
+            f"overhead_ms={self.overhead_s * 1000:.2f}"
+        )
+
+
+class AccessLog:
+    """One line a request, written some at a time.
+
+    A log record made in the middle of a request costs four times as much as one made in a row
+    of others, so records wait for each other: up to ``MAX_WAITING`` of them, or until the next
+    :meth:`flush`. Each has the time at which its request ended.
+    """
+
+    MAX_WAITING = 64
+
+    def __init__(self) -> None:
+        self._waiting: list[RequestRecord] = []
+
+    def add(self, record: RequestRecord) -> None:
+        """Log a request that is over, soon."""
+        record.ended = time.time()
+        waiting = self._waiting
+        waiting.append(record)
+        if len(waiting) >= self.MAX_WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        waiting, self._waiting = self._waiting, []
+        if not access.isEnabledFor(logging.INFO):
+            return
+        for record in waiting:
+            line = logging.LogRecord(access.name, logging.INFO, "", 0, record.line(), None, None)
+            line.created = record.ended
+            line.msecs = record.ended % 1 * 1000
+            access.handle(line)

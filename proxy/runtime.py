@@ -13,6 +13,7 @@ from ctxpress.config import PRESETS, Config
 from ctxpress.results import CompressedDocuments
 
 from .metrics import Metrics
+from .record import AccessLog
 from .routes import RouteTable
 from .settings import ProxySettings
 from .switch import SwitchWatcher
@@ -69,6 +70,7 @@ class Runtime:
     pipelines: frozenset[str]
     in_flight: set[Watched] = field(default_factory=set)
     websockets: int = 0
+    access: AccessLog = field(default_factory=AccessLog)
     instance: str = field(default_factory=lambda: secrets.token_hex(8))
     draining: bool = False
     warned: set[str] = field(default_factory=set)

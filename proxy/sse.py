@@ -7,24 +7,11 @@ behind it when the upstream dies.
 from __future__ import annotations
 
 from .errors import stream_error
-from .types import RawHeaders
 
-__all__ = ["EventStream", "is_event_stream"]
+__all__ = ["EventStream"]
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _TAIL_BYTES = 4
-
-
-def is_event_stream(headers: RawHeaders) -> bool:
-    """Whether a response is a stream of events that text can be added to."""
-    found = False
-    for name, value in headers:
-        lower = name.lower()
-        if lower == b"content-type":
-            found = value.lstrip()[:17].lower() == b"text/event-stream"
-        elif lower == b"content-encoding" and value.strip().lower() != b"identity":
-            return False
-    return found
 
 
 class EventStream:

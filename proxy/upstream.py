@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from ctxpress.config import Config, UpstreamConfig
@@ -32,8 +33,8 @@ _ENDPOINTS = frozenset(
     "assistants audio batches chat completions embeddings files fine_tuning images messages models "
     "moderations organizations realtime rerank responses threads uploads vector_stores".split()
 )
-_SKIPPED_AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _MAX_HEADER_BYTES = 256 * 1024
+_NO_AUTO_HEADERS = CIMultiDict[None]({"Content-Type": None})  # nor where a body goes out
 _BACKOFF_S = 0.05
 _LARGE_BYTES = 512 * 1024
 _MAX_CACHED_URLS = 1024
@@ -84,6 +85,19 @@ class Upstream:
         )
 
 
+class PlainRequest(aiohttp.ClientRequest):
+    """A request with the headers that it is given, the right ``Host``, and no others."""
+
+    def update_headers(self, headers: Any) -> None:
+        """Take the headers as they are, in order and with duplicates."""
+        self.headers = CIMultiDict(Host=self.url.host_port_subcomponent or "")
+        self.headers.extend(headers)
+
+    def update_auto_headers(self, skip_auto_headers: Any) -> None:
+        """Add nothing: what the client did not send, the upstream does not get."""
+        self._skip_auto_headers = _NO_AUTO_HEADERS
+
+
 class UpstreamPool:
     """All backends of a configuration. Open it inside a running loop, close it there."""
 
@@ -106,8 +120,8 @@ class UpstreamPool:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # the default of 100 would queue requests
             cookie_jar=aiohttp.DummyCookieJar(),  # cookies belong to clients, not to the proxy
+            request_class=PlainRequest,
             auto_decompress=False,
-            skip_auto_headers=_SKIPPED_AUTO_HEADERS,
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
             trust_env=False,
@@ -170,9 +184,11 @@ class UpstreamPool:
 
 def _payload(data: Data) -> Any:
     """A fresh body for one try; large ones in a form that is written piece by piece."""
+    if data is None:
+        return None
     if callable(data):
         return data()
-    return io.BytesIO(data) if data is not None and len(data) > _LARGE_BYTES else data
+    return io.BytesIO(data) if len(data) > _LARGE_BYTES else aiohttp.BytesPayload(data)
 
 
 def join_url(base: str, path: str) -> str:

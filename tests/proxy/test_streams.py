@@ -9,7 +9,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from ctxpress_proxy.sse import EventStream, is_event_stream
+from ctxpress_proxy.headers import response_headers
+from ctxpress_proxy.sse import EventStream
 
 from tests.proxy.running import FakeCompressor, compressing, running_proxy
 from tests.proxy.upstream import FakeUpstream, Received, Reply
@@ -237,11 +238,11 @@ async def test_patience_with_a_drain_ends(upstream: FakeUpstream, tmp_path: Path
 
 def test_what_counts_as_a_stream() -> None:
     plain = (b"Content-Type", b"text/event-stream; charset=utf-8")
-    assert is_event_stream([plain])
-    assert is_event_stream([plain, (b"content-encoding", b"identity")])
-    assert not is_event_stream([plain, (b"content-encoding", b"gzip")])
-    assert not is_event_stream([(b"content-type", b"application/json")])
-    assert not is_event_stream([])
+    assert response_headers([plain], [])[1]
+    assert response_headers([plain, (b"content-encoding", b"identity")], [])[1]
+    assert not response_headers([(b"content-encoding", b"gzip"), plain], [])[1]
+    assert not response_headers([(b"content-type", b"application/json")], [])[1]
+    assert not response_headers([], [])[1]
 
 
 @pytest.mark.parametrize("cut", [b"\r\n\r\n", b"\n\n", b"\r\r"])
