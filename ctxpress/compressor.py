@@ -33,6 +33,7 @@ from ctxpress.pipeline import Pipeline, PipelineResult, RunOptions
 from ctxpress.report import Report
 from ctxpress.results import CompressedDocuments
 from ctxpress.stage import Skip, TokenCounter
+from ctxpress.tokens import TokenCounters
 
 __all__ = [
     "CompressedBody",
@@ -104,7 +105,7 @@ class RequestCompressor:
         self,
         pipelines: Mapping[str, PipelineEntry],
         *,
-        counter_of: Callable[[str | None], TokenCounter],
+        counters: TokenCounters,
         store: Store,
         near: Store,
         executor: ThreadPoolExecutor,
@@ -112,7 +113,7 @@ class RequestCompressor:
         observers: Sequence[Observer] = (),
     ) -> None:
         self.pipelines = dict(pipelines)
-        self._counter_of = counter_of
+        self._counters = counters
         self._store = store
         self._near = near
         self._executor = executor
@@ -235,7 +236,7 @@ class RequestCompressor:
         return await entry.pipeline.run(
             dataclasses.replace(document, seed=document.seed + apart),
             namespace=policy.namespace,
-            counter=self._counter_of(document.model),
+            counter=await self._counter(document.model),
             options=options,
         )
 
@@ -267,11 +268,18 @@ class RequestCompressor:
         return await entry.pipeline.run(
             document,
             namespace=policy.namespace,
-            counter=self._counter_of(document.model),
+            counter=await self._counter(document.model),
             options=RunOptions(
                 keep_ratio=policy.keep_ratio, applied=policy.mode == "on", variant=policy.variant
             ),
         )
+
+    async def _counter(self, model: str | None) -> TokenCounter:
+        counter = self._counters.known(model)
+        if counter is None:
+            loop = asyncio.get_running_loop()
+            counter = await loop.run_in_executor(self._executor, lambda: self._counters.load(model))
+        return counter
 
     def _with_extension(
         self, policy: RequestPolicy, parsed: ParsedRequest
