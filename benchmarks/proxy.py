@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import os
 import platform
 import socket
@@ -144,7 +143,8 @@ def serve_bare(port: int, upstream: str) -> None:
 def serve_ctxpress(port: int, upstream: str, mode: str) -> None:
     """ctxpress as ``ctxpress serve`` runs it, its log line included (written to nowhere)."""
     from ctxpress_proxy import create_app
-    from ctxpress_proxy.server import configure_logging, create_server
+    from ctxpress_proxy.logs import configure_logging
+    from ctxpress_proxy.server import create_server, settle_garbage_collector
     from ctxpress_proxy.settings import ProxySettings
 
     from ctxpress.compressor import CompressedBody, RequestPolicy
@@ -175,8 +175,7 @@ def serve_ctxpress(port: int, upstream: str, mode: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = ProxySettings(state_dir=Path(folder), secret=b"s" * 32)
         compressor: Any = Nothing()
-        gc.collect()
-        gc.freeze()
+        settle_garbage_collector()
         create_server(create_app(config, compressor, settings=settings), port=port).run()
 
 
