@@ -31,6 +31,7 @@ lint: $(DEV_READY)
 	$(BIN)/ruff format --check .
 
 types: $(DEV_READY)
+	@mkdir -p $(VENV)/mypy && ln -sfn ../../proxy $(VENV)/mypy/ctxpress_proxy
 	$(BIN)/mypy
 
 format: $(DEV_READY)  ## put imports and layout in order

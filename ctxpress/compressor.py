@@ -23,9 +23,17 @@ from ctxpress.formats import ParsedRequest, parse, parse_messages, render, rende
 from ctxpress.formats.options import ParseOptions
 from ctxpress.hookspecs import Observer
 from ctxpress.nearest import did_you_mean
+from ctxpress.passages import (
+    DocumentLike,
+    compressed_documents,
+    read_documents,
+    to_context,
+)
 from ctxpress.pipeline import Pipeline, PipelineResult, RunOptions
 from ctxpress.report import Report
+from ctxpress.results import CompressedDocuments
 from ctxpress.stage import Skip, TokenCounter
+from ctxpress.tokens import TokenCounters
 
 __all__ = [
     "CompressedBody",
@@ -46,13 +54,24 @@ _PARSE_INLINE_BYTES = 32_768  # larger bodies are parsed in a thread so that the
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestPolicy:
-    """What to do with one request. ``namespace`` keys every store entry (law 7)."""
+    """What to do with one request.
+
+    ``namespace`` keys every store entry (law 7). ``asked`` says that the request itself named the
+    pipeline; a ``keep_ratio`` always comes from the request.
+    """
 
     namespace: Namespace
     pipeline: str | None
     mode: Literal["off", "observe", "on"] = "on"
     keep_ratio: float | None = None
     bypass: bool = False
+    asked: bool = False
+
+    @property
+    def variant(self) -> str:
+        """The request's own wishes, as a name; empty where it has none."""
+        pipeline = self.pipeline if self.asked else ""
+        return f"{pipeline} {self.keep_ratio}" if pipeline or self.keep_ratio else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +105,7 @@ class RequestCompressor:
         self,
         pipelines: Mapping[str, PipelineEntry],
         *,
-        counter_of: Callable[[str | None], TokenCounter],
+        counters: TokenCounters,
         store: Store,
         near: Store,
         executor: ThreadPoolExecutor,
@@ -94,7 +113,7 @@ class RequestCompressor:
         observers: Sequence[Observer] = (),
     ) -> None:
         self.pipelines = dict(pipelines)
-        self._counter_of = counter_of
+        self._counters = counters
         self._store = store
         self._near = near
         self._executor = executor
@@ -132,8 +151,10 @@ class RequestCompressor:
             result = await self._run(parsed.document, entry, policy)
         except StageError:
             raise
-        except Exception:
-            logger.exception("compression failed; the request goes as it came")
+        except Exception as error:
+            # The error's own text stays out of the log: it may quote the prompt.
+            logger.error("compression failed (%s); the body goes as it came", type(error).__name__)
+            logger.debug("compression failed", exc_info=error)
             return CompressedBody(
                 body=parsed.body, report=_skipped(policy.pipeline, Skip.STAGE_FAILED)
             )
@@ -178,10 +199,32 @@ class RequestCompressor:
         rendered = render_messages(parsed, result.document)
         return CompressedMessages(messages=rendered, report=result.report)
 
+    async def compress_documents(
+        self, question: str | None, documents: Sequence[DocumentLike], policy: RequestPolicy
+    ) -> CompressedDocuments:
+        """Compress retrieved documents for a question; nothing of a conversation is remembered.
+
+        :raises ConfigError: a document of a wrong shape, or an unknown or missing pipeline.
+        :raises StageError: a stage failed and the pipeline is ``strict``.
+        """
+        given = read_documents(documents)
+        entry = self._entry(policy.pipeline)
+        if entry is None:
+            raise ConfigError("name a pipeline")
+        parse_options = entry.options
+        document = await self._off_loop(
+            sum(len(one.text) for one in given),
+            lambda: to_context(given, question=question, model=None, options=parse_options),
+        )
+        wanted = RunOptions(keep_ratio=policy.keep_ratio, applied=policy.mode == "on")
+        return compressed_documents(given, await self.compress_document(document, policy, wanted))
+
     async def compress_document(
         self, document: ContextDocument, policy: RequestPolicy, options: RunOptions
     ) -> PipelineResult:
-        """Run a pipeline over a document that the caller built (the SDK's text and documents).
+        """Run a pipeline over a document that the caller built, outside any conversation.
+
+        Equal documents with equal options and pipelines give equal results.
 
         :raises StageError: a stage failed and the pipeline is ``strict``.
         :raises ConfigError: ``policy.pipeline`` names nothing, or is missing.
@@ -189,10 +232,11 @@ class RequestCompressor:
         entry = self._entry(policy.pipeline)
         if entry is None:
             raise ConfigError("name a pipeline")
+        apart = f"{entry.pipeline.name} {entry.pipeline.version} {options}".encode()
         return await entry.pipeline.run(
-            document,
+            dataclasses.replace(document, seed=document.seed + apart),
             namespace=policy.namespace,
-            counter=self._counter_of(document.model),
+            counter=await self._counter(document.model),
             options=options,
         )
 
@@ -224,9 +268,18 @@ class RequestCompressor:
         return await entry.pipeline.run(
             document,
             namespace=policy.namespace,
-            counter=self._counter_of(document.model),
-            options=RunOptions(keep_ratio=policy.keep_ratio, applied=policy.mode == "on"),
+            counter=await self._counter(document.model),
+            options=RunOptions(
+                keep_ratio=policy.keep_ratio, applied=policy.mode == "on", variant=policy.variant
+            ),
         )
+
+    async def _counter(self, model: str | None) -> TokenCounter:
+        counter = self._counters.known(model)
+        if counter is None:
+            loop = asyncio.get_running_loop()
+            counter = await loop.run_in_executor(self._executor, lambda: self._counters.load(model))
+        return counter
 
     def _with_extension(
         self, policy: RequestPolicy, parsed: ParsedRequest
@@ -236,7 +289,8 @@ class RequestCompressor:
         if extension is not None:
             policy = dataclasses.replace(
                 policy,
-                pipeline=extension.pipeline or policy.pipeline,
+                pipeline=policy.pipeline if policy.asked else extension.pipeline or policy.pipeline,
+                asked=policy.asked or extension.pipeline is not None,
                 keep_ratio=policy.keep_ratio or extension.keep_ratio,
                 bypass=policy.bypass or extension.bypass,
             )

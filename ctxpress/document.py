@@ -151,7 +151,8 @@ class ContextDocument:
 
     ``question`` is the question of the turn that a stage is being applied to; ``None`` where the
     stage must not depend on one. ``model`` names the target model. ``seed`` stands for earlier
-    turns that are not in the body (``previous_response_id``).
+    turns that are not in the body (``previous_response_id``). ``questions`` are those of the
+    turns; formats find only the newest turn's, since nothing of earlier ones is decided again.
     """
 
     blocks: tuple[Block, ...]

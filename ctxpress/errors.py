@@ -57,9 +57,7 @@ class FormatError(CtxpressError):
     ``ctxpress`` field, which never goes upstream.
     """
 
-    def __init__(
-        self, message: str, code: str | None = None, *, body: bytes | None = None
-    ) -> None:
+    def __init__(self, message: str, code: str | None = None, *, body: bytes | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.body = body

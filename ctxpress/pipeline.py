@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 from ctxpress.cache.key import Namespace
 from ctxpress.cache.store import Store
-from ctxpress.conversation import Place, places
+from ctxpress.conversation import Lookup, Place, lookups, untouched_keys
 from ctxpress.counting import CountCache, Counting
-from ctxpress.document import Block, ContextDocument
+from ctxpress.document import Block, ContextDocument, Role
 from ctxpress.errors import StoreError
 from ctxpress.memo import Memo
 from ctxpress.outcomes import Outcome, OutcomeMemory, apply_outcome, outcome_of
@@ -50,12 +50,15 @@ class RunOptions:
 
     ``keep_ratio`` is for the whole pipeline, ``target_tokens`` a hard budget for all text that is
     being decided, protected text included. ``applied=False`` (mode ``observe``) computes the
-    report and remembers the blocks as sent untouched, which is what happens to them.
+    report, over a whole conversation as if it had been applied, and remembers the blocks as sent
+    untouched, which is what happens to them. ``variant`` names what the request asked for by
+    itself (a pipeline, a ratio); see ``conversation``.
     """
 
     keep_ratio: float | None = None
     target_tokens: int | None = None
     applied: bool = True
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +135,8 @@ class Pipeline:
         counting = Counting(counter, self._counts, self._executor)
         tokens_before = await counting.count([block.text for block in document.blocks])
         plan = _Plan(document=document, blocks=list(document.blocks))
-        all_places = places(document)
-        keys = {place.index: namespace.key("outcome", place.key) for place in all_places}
-        await self._recall(plan, all_places, keys, namespace, tokens_before)
+        known = lookups(document, namespace, observed=not options.applied, variant=options.variant)
+        await self._recall(plan, known, namespace, tokens_before)
         work = await self._prepare(plan, namespace, counting, tokens_before)
         context = self._context(counter, sum(tokens_before), options, started)
         reports = await self._runner.run(
@@ -145,7 +147,9 @@ class Pipeline:
             namespace=namespace,
             strict=self.settings.strict,
         )
-        await self._settle(plan, work, keys, namespace, options)
+        await self._settle(plan, work, {one.place.index: one for one in known}, namespace)
+        if not options.applied:
+            await self.remember_untouched(document, namespace=namespace, code=Skip.OBSERVE)
         result = document.with_blocks(tuple(plan.blocks))
         tokens_after = await counting.count([block.text for block in result.blocks])
         report = summarise(
@@ -168,14 +172,10 @@ class Pipeline:
     async def remember_untouched(
         self, document: ContextDocument, *, namespace: Namespace, code: Skip
     ) -> None:
-        """Remember that the newest turn's blocks were sent as they came (a bypassed request)."""
+        """Remember that the newest turn's blocks went as they came (bypassed or observed)."""
         decided = [
-            (
-                namespace.key("outcome", place.key),
-                Outcome(length=len(document.blocks[place.index].original), skipped=code),
-            )
-            for place in places(document)
-            if document.blocks[place.index].turn == document.last_turn
+            (key, Outcome(length=len(document.blocks[index].original), skipped=code))
+            for index, key in untouched_keys(document, namespace)
         ]
         if decided:
             await self._memory.settle(namespace, decided)
@@ -183,25 +183,28 @@ class Pipeline:
     async def _recall(
         self,
         plan: _Plan,
-        all_places: Sequence[Place],
-        keys: dict[int, str],
+        known: Sequence[Lookup],
         namespace: Namespace,
         tokens: Sequence[int],
     ) -> None:
         blocks, newest = plan.document.blocks, plan.document.last_turn
+        keys = [(one.place.index, key) for one in known for key in (one.key, *one.others)]
         outcomes, plan.store_ok = await self._memory.recall(
             namespace,
-            [keys[place.index] for place in all_places],
-            [len(blocks[place.index].original) for place in all_places],
+            [key for _, key in keys],
+            [len(blocks[index].original) for index, _ in keys],
         )
-        for place, outcome in zip(all_places, outcomes, strict=True):
-            block = blocks[place.index]
+        for (index, _), outcome in zip(keys, outcomes, strict=True):
             if outcome is not None:
-                plan.outcomes[place.index] = outcome
-                plan.blocks[place.index] = apply_outcome(block, outcome)
+                plan.outcomes.setdefault(index, outcome)
+        for one in known:
+            index = one.place.index
+            block, remembered = blocks[index], plan.outcomes.get(index)
+            if remembered is not None:
+                plan.blocks[index] = apply_outcome(block, remembered)
             elif block.turn == newest:
-                plan.fresh.append(place)
-            elif compressible(block) and tokens[place.index] >= self.settings.min_tokens:
+                plan.fresh.append(one.place)
+            elif _was_eligible(block) and tokens[index] >= self.settings.min_tokens:
                 plan.cache_risk += 1
 
     async def _prepare(
@@ -282,37 +285,36 @@ class Pipeline:
         )
 
     async def _settle(
-        self,
-        plan: _Plan,
-        work: Sequence[Work],
-        keys: dict[int, str],
-        namespace: Namespace,
-        options: RunOptions,
+        self, plan: _Plan, work: Sequence[Work], known: dict[int, Lookup], namespace: Namespace
     ) -> None:
         """Remember what was decided; adopt what a rival decided first."""
         if not work:
             return
-        decided = [
-            (
-                keys[item.place.index],
-                outcome_of(
-                    item.before,
-                    item.block if options.applied else item.before,
-                    extractive=item.extractive,
-                    skipped=item.skipped if options.applied else Skip.OBSERVE,
-                    shared=item.shared,
-                ),
+        places_of = [known[item.place.index] for item in work]
+        outcomes = [
+            outcome_of(
+                item.before,
+                item.block,
+                extractive=item.extractive,
+                skipped=item.skipped,
+                shared=item.shared,
             )
             for item in work
         ]
-        settled, _ = await self._memory.settle(namespace, decided)
+        keys = [one.key for one in places_of]
+        settled, _ = await self._memory.settle(namespace, list(zip(keys, outcomes, strict=True)))
         for item, outcome in zip(work, settled, strict=True):
             if outcome.skipped is Skip.STORE_FAILED:
                 item.skipped = Skip.STORE_FAILED
-            if options.applied:
-                plan.blocks[item.place.index] = apply_outcome(item.before, outcome)
-            else:
-                plan.blocks[item.place.index] = item.block
+            plan.blocks[item.place.index] = apply_outcome(item.before, outcome)
+        # Later turns may come without this request's own wishes: the first variant stands for all.
+        bases = [
+            (one.base, outcome)
+            for one, outcome in zip(places_of, settled, strict=True)
+            if one.base != one.key
+        ]
+        if bases:
+            await self._memory.settle(namespace, bases)
 
 
 def compressible(block: Block) -> bool:
@@ -320,10 +322,15 @@ def compressible(block: Block) -> bool:
     return any(not span.protected and span.text.strip() for span in block.spans)
 
 
-def auto_deadline_ms(tokens: int) -> float:
-    """The ``auto`` time budget: a quarter second, plus 0.15 ms a token, at most 20 s.
+def _was_eligible(block: Block) -> bool:
+    """Whether a block of an earlier turn may have gone out compressed: a cautious guess."""
+    return block.role in (Role.USER, Role.TOOL)
 
-    A provider reads some 10,000 prompt tokens a second, so this is about what the tokens would
-    have cost there; compressing for longer than that cannot pay in time.
+
+def auto_deadline_ms(tokens: int) -> float:
+    """The ``auto`` time budget: a quarter second, plus 0.25 ms a token, at most 30 s.
+
+    About three times what the bundled classifier needs on two idle CPU cores, so that a busy
+    machine still compresses and a stuck one does not hold a request up for long.
     """
-    return min(250.0 + 0.15 * tokens, 20_000.0)
+    return min(250.0 + 0.25 * tokens, 30_000.0)

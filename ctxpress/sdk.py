@@ -8,9 +8,7 @@ also from inside a running loop (notebooks). Without ``config`` the presets are 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
-import hashlib
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,19 +18,20 @@ from ctxpress.assembly import create_compressor
 from ctxpress.cache.key import Namespace
 from ctxpress.compressor import RequestCompressor, RequestPolicy
 from ctxpress.config import Config, PipelineConfig, StageConfig
-from ctxpress.document import Block, ContextDocument, Kind, Role, Source, Span
+from ctxpress.document import ContextDocument, Kind, Role
 from ctxpress.errors import ConfigError
 from ctxpress.formats.options import ParseOptions
 from ctxpress.formats.segmentation import segment
 from ctxpress.manager import PluginManager, create_plugin_manager
-from ctxpress.pipeline import PipelineResult, RunOptions
-from ctxpress.results import (
-    CompressedDocument,
-    CompressedDocuments,
-    CompressedMessageList,
-    CompressedText,
-    Document,
+from ctxpress.passages import (
+    DocumentLike,
+    compressed_documents,
+    document_of_texts,
+    read_documents,
+    to_context,
 )
+from ctxpress.pipeline import PipelineResult, RunOptions
+from ctxpress.results import CompressedDocuments, CompressedMessageList, CompressedText
 
 __all__ = [
     "Pipeline",
@@ -46,12 +45,9 @@ __all__ = [
 
 T = TypeVar("T")
 
-DocumentLike = str | Document | Mapping[str, Any]
-
 DEFAULT_KEEP_RATIO = 0.5
 DEFAULT_STAGE: Mapping[str, Any] = {"use": "token_classification"}
 PATIENT_MS = 86_400_000.0  # a caller of the SDK waits; time budgets are for requests
-DOCUMENT_SEPARATOR = "\n\n"
 
 
 class Pipeline:
@@ -110,8 +106,6 @@ class Pipeline:
 
         Equal documents with equal options give equal results; other options decide anew.
         """
-        seed = document.seed + repr(sorted(options.items())).encode()
-        document = dataclasses.replace(document, seed=seed)
         return await self._compressor.compress_document(
             document, self._policy(), RunOptions(**options)
         )
@@ -169,7 +163,7 @@ async def acompress(
     spans = segment(text, role=Role.USER, kind=Kind.PROSE, options=options, ask=False)
     ratio = _ratio(keep_ratio, target_tokens, pipeline)
     async with _open(pipeline, config, strict=strict) as held:
-        document = _document([(text, spans)], question, model)
+        document = document_of_texts([(text, spans)], question=question, model=model)
         result = await held.run(document, keep_ratio=ratio, target_tokens=target_tokens)
     block = result.document.blocks[0]
     return CompressedText(text=block.text, kept=block.kept, report=result.report)
@@ -214,25 +208,12 @@ async def acompress_documents(
     :raises ConfigError: a ratio out of (0, 1], or an unknown pipeline.
     """
     _check(keep_ratio, budget_tokens)
-    given = [_as_document(number, document) for number, document in enumerate(documents)]
+    given = read_documents(documents)
     ratio = _ratio(keep_ratio, budget_tokens, pipeline)
     async with _open(pipeline, config, strict=False) as held:
-        parts = [(d.text, _document_spans(d)) for d in given]
-        document = _document(parts, question, model)
+        document = to_context(given, question=question, model=model, options=ParseOptions())
         result = await held.run(document, keep_ratio=ratio, target_tokens=budget_tokens)
-    compressed = tuple(
-        CompressedDocument(
-            id=d.id or str(number),
-            title=d.title,
-            text=block.text,
-            score=d.score,
-            kept=block.kept,
-            dropped=None if block.text.strip() else "nothing of it was kept",
-        )
-        for number, (d, block) in enumerate(zip(given, result.document.blocks, strict=True))
-    )
-    text = DOCUMENT_SEPARATOR.join(d.text for d in compressed if d.text.strip())
-    return CompressedDocuments(text=text, documents=compressed, report=result.report)
+    return compressed_documents(given, result)
 
 
 def compress(text: str, **options: Any) -> CompressedText:
@@ -286,46 +267,6 @@ def _ratio(
     if keep_ratio is None and budget_tokens is None and pipeline is None:
         return DEFAULT_KEEP_RATIO
     return keep_ratio
-
-
-def _document(
-    parts: Sequence[tuple[str, tuple[Span, ...]]], question: str | None, model: str | None
-) -> ContextDocument:
-    blocks = tuple(
-        Block(
-            pointer=f"/{number}",
-            role=Role.USER,
-            turn=0,
-            message=0,
-            original=text,
-            spans=spans,
-            digest=hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(),
-        )
-        for number, (text, spans) in enumerate(parts)
-    )
-    return ContextDocument(blocks=blocks, model=model, questions=(question,))
-
-
-def _document_spans(document: Document) -> tuple[Span, ...]:
-    spans = segment(
-        document.text, role=Role.USER, kind=Kind.DOCUMENT, options=ParseOptions(), ask=False
-    )
-    source = Source(id=document.id or "", title=document.title, score=document.score)
-    return tuple(dataclasses.replace(span, source=source) for span in spans)
-
-
-def _as_document(number: int, given: DocumentLike) -> Document:
-    if isinstance(given, str):
-        return Document(text=given)
-    if isinstance(given, Document):
-        return given
-    try:
-        return Document(**given)
-    except TypeError as error:
-        raise ConfigError(
-            f"documents[{number}]: a string, a Document, or a mapping of text, id, title, score; "
-            f"got the keys {sorted(given)}"
-        ) from error
 
 
 def _wait(work: Coroutine[Any, Any, T]) -> T:

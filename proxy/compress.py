@@ -64,6 +64,7 @@ async def compress(
         mode=mode,
         keep_ratio=options.keep_ratio,
         bypass=options.bypass,
+        asked=options.pipeline is not None,
     )
     try:
         result = await runtime.compressor.compress_body(format_name, raw, policy)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, get_args
 
 import orjson
@@ -15,12 +16,15 @@ import orjson
 from ctxpress.compressor import RequestPolicy
 from ctxpress.errors import ConfigError, FormatError, StageError
 from ctxpress.report import Report
+from ctxpress.results import CompressedDocument
 
 from .body import RequestBody
+from .compress import log_once
 from .endpoints import answer
 from .errors import ClientGoneError, RefusedError
 from .headers import RequestHead, read_head
 from .options import read_options
+from .record import CLIENT_GONE
 from .runtime import Runtime
 from .tenants import OBSERVED_PIPELINE, Mode, Tenant
 from .types import Receive, Scope, Send
@@ -50,7 +54,12 @@ async def compress_endpoint(runtime: Runtime, scope: Scope, receive: Receive, se
         status = refusal.status
         await answer(send, status, orjson.Fragment(refusal.body("openai")))
     except ClientGoneError:
-        status = 499
+        status = CLIENT_GONE
+    except Exception as error:  # a fault of ours: the client gets JSON, the log no text
+        log_once(runtime, "internal error", error)
+        failed = RefusedError(500, "internal_error", "ctxpress failed; see its log")
+        status = failed.status
+        await answer(send, status, orjson.Fragment(failed.body("openai")))
     runtime.metrics.requests[name, LABEL, f"{status // 100}xx"] += 1
     if report is not None:
         runtime.metrics.report(name, report)
@@ -97,6 +106,7 @@ def _policy(
         mode=mode,
         keep_ratio=options.keep_ratio,
         bypass=options.bypass,
+        asked=options.pipeline is not None,
     )
 
 
@@ -135,7 +145,15 @@ async def _documents(
         raise _invalid("documents: a list of strings or of objects with text is needed")
     documents = [_document(item, number) for number, item in enumerate(given)]
     done = await runtime.compressor.compress_documents(question, documents, policy)
-    return {"documents": list(done.documents), "text": done.text}, done.report
+    return {
+        "documents": [_printed(document) for document in done.documents],
+        "citations": [asdict(citation) for citation in done.citations],
+        "text": done.text,
+    }, done.report
+
+
+def _printed(document: CompressedDocument) -> dict[str, Any]:
+    return {**asdict(document), "kept": [list(piece) for piece in document.kept]}
 
 
 def _document(item: Any, number: int) -> dict[str, Any]:

@@ -28,7 +28,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hookspecs": {"report", "resources", "stage"},
     "laws": {"document", "errors", "languages", "stage"},
     "cache": {"errors", "nearest"},
-    "tokens": {"errors", "stage"},
+    "tokens": {"models", "stage", "token_estimate", "token_features", "token_files"},
+    "token_estimate": {"token_features"},
+    "token_features": set(),
+    "token_files": set(),
     "formats": {"document", "errors", "nearest", "stage"},
     "models": {"document", "errors", "languages"},
     "plugins": CORE | {"cache", "hookspecs", "models", "tokens"},
@@ -39,10 +42,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_file": {"config", "config_problems", "errors", "manager", "nearest", "yaml_source"},
     "manager": CORE | {"hookspecs", "plugins", "work"},
 }
-TORCH = re.compile(r"^(ctxpress/engine/|ctxpress/cache/kv\.py|ctxpress/cache/codecs/"
-                   r"|ctxpress/plugins/token_classification|ctxpress/integrations/vllm)")  # fmt: skip
-# `cache/key.py` asks where this platform keeps a user's state; that is no setting of ours.
-ENVIRONMENT = re.compile(r"^(ctxpress/cli/|proxy/settings\.py|ctxpress/cache/key\.py)")
+TORCH = re.compile(
+    r"^ctxpress/(engine/|cache/kv\.py|cache/codecs/|plugins/token_classification|integrations/vllm)"
+)
+# `cache/key.py` asks where this platform keeps a user's state, `token_files.py` where other
+# programs keep tokenizers; those are no settings of ours.
+ENVIRONMENT = re.compile(
+    r"^(ctxpress/cli/|proxy/settings\.py|ctxpress/cache/key\.py|ctxpress/token_files\.py)"
+)
 
 
 def name_of(path: Path) -> str:

@@ -98,6 +98,15 @@ def test_files_named_in_the_readmes_tree_exist() -> None:
         assert list((ROOT / "ctxpress").glob(name.rstrip("/"))), name
 
 
+def test_the_readmes_example_only_deletes() -> None:
+    example = README.split("<!-- example:begin")[1].split("<!-- example:end")[0]
+    shown = re.search(r"^> (.+)$", example, re.M)
+    assert shown is not None, "make readme"
+    original = shown[1].replace("~~", "")
+    assert "the delivery that was supposed to arrive on the 14th of May" in original
+    assert 0 < sum(map(len, re.findall(r"~~(.+?)~~", shown[1]))) < len(original) * 0.8
+
+
 def test_constraints_pin_every_dependency_that_pyproject_names() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]

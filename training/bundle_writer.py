@@ -68,6 +68,9 @@ def write_bundle(
         "overall": evaluate.table(overall),
         "domains": _domains(held, scores["int8 (shipped)"]),
         "loss": _loss(overall),
+        "rates": " and ".join(
+            f"{rate:.0%} (`{level}`)" for level, rate in overall["float32"].teacher_rate.items()
+        ),
     }.items():
         text = text.replace("{{" + key + "}}", value)
     (folder / "CARD.md").write_text(text, "utf-8")

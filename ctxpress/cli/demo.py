@@ -6,6 +6,7 @@ through plain HTTP as any client would. What is shown as sent is what the upstre
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -63,7 +64,9 @@ def demo(
             view.sample(number, sample.title, outcome)
         view.end(proxy.url, waiting=wait)
         if wait:
-            threading.Event().wait()  # until Ctrl-C, which ends both servers on the way out
+            with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a demo ends
+                threading.Event().wait()
+            view.stopped()
 
 
 def _config(upstream_url: str) -> Config:

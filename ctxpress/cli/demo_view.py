@@ -11,8 +11,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from ctxpress.cli.diff import Mark, Piece, from_texts, shorten, to_plain
-from ctxpress.document import Block, Kind
+from ctxpress.cli.diff import Mark, Piece, from_texts, shorten, tight, to_plain
+from ctxpress.document import Block, Kind, Role
 from ctxpress.formats import ParseOptions, parse
 from ctxpress.stage import TokenCounter
 from ctxpress.tokens import create_counter
@@ -31,6 +31,13 @@ NAMES = {
     Kind.JSON: "JSON",
     Kind.PROSE: "prose",
     Kind.OPAQUE: "other parts",
+}
+
+NAMES_OF_ROLES = {
+    Role.SYSTEM: "system prompt",
+    Role.USER: "user",
+    Role.ASSISTANT: "assistant",
+    Role.TOOL: "tool result",
 }
 
 
@@ -66,13 +73,18 @@ class DemoView:
         before = sum(counter.count(block.original) for block in sent.values())
         after = sum(counter.count(block.original) for block in received.values())
         self._console.print()
-        self._console.print(Rule(Text(f"{number}. {title}", style="bold"), align="left"))
+        self._console.print(
+            Rule(Text(f"{number}. {title}", style="bold"), style="dim", align="left")
+        )
         self._console.print(_numbers(outcome, _protected(sent.values(), counter), before, after,
                                      estimated=counter.estimated))  # fmt: skip
         for pointer, block in sent.items():
             other = received.get(pointer)
             now = other.original if other is not None else ""
             if now != block.original:
+                if len(sent) > 1:
+                    where = f"\n{NAMES_OF_ROLES[block.role]} ({pointer})"
+                    self._console.print(Text(where, style="bold"))
                 self._text(block.original, now)
         if before == after:
             reason = outcome.headers.get("x-ctxpress-skipped", "nothing was there to compress")
@@ -81,12 +93,11 @@ class DemoView:
     def end(self, proxy_url: str, *, waiting: bool) -> None:
         """Say how to go on."""
         self._console.print()
-        self._console.print(Rule(Text("try it yourself", style="bold"), align="left"))
+        self._console.print(Rule(Text("try it yourself", style="bold"), style="dim", align="left"))
         lines = (
-            "from openai import OpenAI",
-            f'client = OpenAI(base_url="{proxy_url}/v1", api_key="demo")',
-            'client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", '
-            '"content": open("prompt.txt").read()}])',
+            "import openai",
+            f'chat = openai.OpenAI(base_url="{proxy_url}/v1", api_key="x").chat',
+            'chat.completions.create(model="m", messages=[{"role": "user", "content": text}])',
         )
         for line in lines:
             self._console.print(line, soft_wrap=True)
@@ -98,6 +109,10 @@ class DemoView:
             "--pipeline balanced"
         )
 
+    def stopped(self) -> None:
+        """Say that it is over."""
+        self._console.print("\nstopped")
+
     def _text(self, before: str, after: str) -> None:
         pieces = from_texts(before, after)
         limit = sum(len(p.text) for p in pieces) if self._full else SHOWN_CHARACTERS
@@ -106,7 +121,7 @@ class DemoView:
         self._console.print(self._struck(head))
         if tail:
             left_out = len(before.split()) - _count_words(head) - _count_words(tail)
-            note = f"\n… {max(left_out, 0):,} words between are not shown; see all with --full …\n"
+            note = f"\n… {max(left_out, 0):,} words between are not shown; see all with --full\n"
             self._console.print(Text(note, style="italic"))
             self._console.print(self._struck(tail))
 
@@ -114,7 +129,7 @@ class DemoView:
         if not self._console.is_terminal:
             return Text(to_plain(pieces).strip("\n"))
         text = Text()
-        for piece in pieces:
+        for piece in tight(pieces):
             text.append(piece.text, style=STYLES[piece.mark])
         return text
 
@@ -140,14 +155,14 @@ def _numbers(
 ) -> Table:
     table = Table.grid(padding=(0, 2))
     saved = 100 * (before - after) / before if before else 0
-    unit = "tokens, estimated" if estimated else "tokens"
+    unit = " (estimated)" if estimated else ""
     kept = ", ".join(f"{NAMES[kind]} {count:,}" for kind, count in protected.most_common() if count)
     table.add_row("protected", f"{kept} tokens" if kept else "nothing")
-    numbers = Text(f"{before:,} -> {after:,} {unit}  ")
+    numbers = Text(f"{before:,} -> {after:,}{unit}  ")
     numbers.append(f"{saved:.0f} % saved", style="bold green" if saved else "bold")
-    table.add_row("text", numbers)
+    table.add_row("tokens", numbers)
     overhead = outcome.headers.get("x-ctxpress-overhead-ms")
-    own = f"{overhead} ms in ctxpress, " if overhead else ""
+    own = f"{float(overhead):,.0f} ms in ctxpress, " if overhead else ""
     table.add_row("time", f"{own}{outcome.elapsed_ms:,.0f} ms in all")
     table.add_row(
         "upstream",

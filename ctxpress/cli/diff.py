@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple
 
+from ctxpress.cli.alignment import align
 from ctxpress.document import Range
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "from_ranges",
     "from_texts",
     "shorten",
+    "tight",
     "to_ansi",
     "to_markdown",
     "to_plain",
@@ -50,10 +52,29 @@ def from_ranges(original: str, kept: Iterable[Range]) -> list[Piece]:
 
 
 def from_texts(original: str, shorter: str) -> list[Piece]:
-    """The pieces that turn ``original`` into ``shorter``, found word by word."""
-    before, after = _words(original), _words(shorter)
+    """The pieces that turn ``original`` into ``shorter``: by words, else by characters.
+
+    Where ``shorter`` has text of its own, so that nothing but additions explain it, the pieces
+    are a difference of words.
+    """
+    for split in (_words, list):
+        before = split(original)
+        places = align(before, split(shorter))
+        if places is not None:
+            return _of_places(before, places)
+    return _difference(_words(original), _words(shorter))
+
+
+def _of_places(before: Sequence[str], places: Sequence[int]) -> list[Piece]:
+    marks = [Mark.DELETED] * len(before)
+    for place in places:
+        marks[place] = Mark.KEPT
+    return _joined(map(Piece, before, marks))
+
+
+def _difference(before: Sequence[str], after: Sequence[str]) -> list[Piece]:
     pieces: list[Piece] = []
-    matcher = difflib.SequenceMatcher(None, before, after, autojunk=len(before) > 2_000)
+    matcher = difflib.SequenceMatcher(None, before, after)
     for tag, a, b, c, d in matcher.get_opcodes():
         if tag == "equal":
             pieces.append(Piece("".join(before[a:b]), Mark.KEPT))
@@ -74,37 +95,41 @@ def shorten(pieces: Sequence[Piece], characters: int) -> tuple[list[Piece], list
 
 def to_plain(pieces: Iterable[Piece]) -> str:
     """``kept [-deleted-] {+added+}``: readable without colours."""
-    shape = {Mark.KEPT: "{}", Mark.DELETED: "[-{}-]", Mark.ADDED: "{{+{}+}}"}
-    return "".join(_per_line(piece.text, shape[piece.mark]) for piece in pieces)
+    return _marked(pieces, deleted="[-{}-]", added="{{+{}+}}")
 
 
 def to_ansi(pieces: Iterable[Piece]) -> str:
     """Deletions dim, red and struck through; additions green."""
-    shape = {
-        Mark.KEPT: "{}",
-        Mark.DELETED: "\x1b[2;9;31m{}\x1b[0m",
-        Mark.ADDED: "\x1b[32m{}\x1b[0m",
-    }
-    return "".join(_per_line(piece.text, shape[piece.mark]) for piece in pieces)
+    return _marked(pieces, deleted="\x1b[2;9;31m{}\x1b[0m", added="\x1b[32m{}\x1b[0m")
 
 
 def to_markdown(pieces: Iterable[Piece]) -> str:
-    """Deletions between ``~~``, blanks moved outside since Markdown needs that."""
-    out = []
+    """Deletions struck through between ``~~``, additions bold."""
+    return _marked(pieces, deleted="~~{}~~", added="**{}**")
+
+
+def tight(pieces: Iterable[Piece]) -> list[Piece]:
+    """The same text with the blanks at both ends of deletions outside them: easier to read."""
+    out: list[Piece] = []
     for text, mark in pieces:
         core = text.strip()
-        if mark is Mark.DELETED and core:
-            before, after = text.split(core)[0], text[text.rindex(core) + len(core) :]
-            out.append(f"{before}~~{core}~~{after}")
-        elif mark is not Mark.DELETED:
-            out.append(text)
-        else:
-            out.append(" " if text else "")
-    return "".join(out)
+        if mark is Mark.KEPT or not core:
+            out.append(Piece(text, Mark.KEPT))
+            continue
+        begin = text.index(core)
+        out.append(Piece(text[:begin], Mark.KEPT))
+        out.append(Piece(core, mark))
+        out.append(Piece(text[begin + len(core) :], Mark.KEPT))
+    return _joined(out)
+
+
+def _marked(pieces: Iterable[Piece], *, deleted: str, added: str) -> str:
+    shape = {Mark.KEPT: "{}", Mark.DELETED: deleted, Mark.ADDED: added}
+    return "".join(_per_line(piece.text, shape[piece.mark]) for piece in tight(pieces))
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\s+|\w+|[^\w\s]", text)
+    return re.findall(r"\s|\w+|[^\w\s]", text)
 
 
 def _per_line(text: str, shape: str) -> str:
@@ -134,6 +159,10 @@ def _take(pieces: Sequence[Piece], characters: int, *, from_end: bool) -> Iterat
     for text, mark in pieces:
         if characters <= 0:
             return
-        part = text[-characters:] if from_end else text[:characters]
+        part = text
+        if len(text) > characters:  # cut between words where there are any
+            part = text[-characters:] if from_end else text[:characters]
+            words = part.split(maxsplit=1) if from_end else part.rsplit(maxsplit=1)
+            part = words[-1 if from_end else 0] if len(words) == 2 else part
         yield Piece(part, mark)
-        characters -= len(part)
+        characters -= len(text)

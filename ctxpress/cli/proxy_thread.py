@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import socket
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctxpress.errors import CtxpressError, MissingDependencyError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ProxyThread", "require_proxy"]
 
 START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 5
 
 
 def require_proxy() -> None:
@@ -34,36 +35,40 @@ def require_proxy() -> None:
 
 
 class ProxyThread:
-    """A running proxy; use it as a context manager."""
+    """A running proxy; use it as a context manager.
+
+    Its state folder is a temporary one: the demo neither follows the user's switch nor leaves
+    anything behind.
+    """
 
     def __init__(self, config: Config) -> None:
         require_proxy()
-        import uvicorn
-        from ctxpress_proxy import create_app
+        from ctxpress_proxy.app import create_app
+        from ctxpress_proxy.server import create_server
+        from ctxpress_proxy.settings import load_settings
 
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self._server = uvicorn.Server(
-            uvicorn.Config(create_app(config), log_level="warning", access_log=False, lifespan="on")
+        self._folder = tempfile.TemporaryDirectory(prefix="ctxpress-demo-")
+        settings = load_settings(config, state_dir=Path(self._folder.name))
+        self._server = create_server(
+            create_app(config, settings=settings), port=0, drain_s=STOP_TIMEOUT_S
         )
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        return f"http://127.0.0.1:{self._server.port}"
 
     def __enter__(self) -> ProxyThread:
         self._thread.start()
         until = time.monotonic() + START_TIMEOUT_S
         while not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > until:
-                raise CtxpressError("the demo's proxy did not start; its log says why")
+                raise CtxpressError("the demo's proxy did not start; the lines above say why")
             time.sleep(0.01)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
-        self._thread.join(STOP_TIMEOUT_S)
-        self._socket.close()
+        self._thread.join(STOP_TIMEOUT_S + 1)
+        self._folder.cleanup()

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["passthrough_config", "serve"]
 
 OBSERVED_PIPELINE = "balanced"  # what the reports of mode observe speak of
-LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 def serve(
@@ -49,17 +48,13 @@ def serve(
     """
     from ctxpress.cli.proxy_thread import require_proxy
 
-    settings = _config(config, upstream, pipeline, store)
+    loaded = _config(config, upstream, pipeline, store)
     require_proxy()
-    if settings.auth == "passthrough" and host not in LOCAL_HOSTS:
-        typer.echo(
-            f"warning: {host} is reachable by others, and all callers share the tenant 'default'; "
-            "auth: keys separates them",
-            err=True,
-        )
     from ctxpress_proxy.server import run
+    from ctxpress_proxy.settings import load_settings
 
-    run(settings, host=host, port=port, config_path=config)
+    load_settings(loaded)  # a variable that is not set is said before anything starts
+    run(loaded, host=host, port=port, config_path=config)
 
 
 def passthrough_config(upstream: str, pipeline: str | None, store: str | None) -> Config:
@@ -92,8 +87,6 @@ def passthrough_config(upstream: str, pipeline: str | None, store: str | None) -
     config, problems = validate_values(Config, values)
     if config is None:
         raise ConfigError(f"--upstream: {problems[0].message}")
-    if pipeline is None:
-        typer.echo("observing: nothing is changed; enable with --pipeline balanced", err=True)
     return config
 
 

@@ -26,13 +26,13 @@ from ctxpress.formats.endpoints import format_of_path
 from ctxpress.formats.extension import (
     FIELD,
     Extension,
-    ExtensionDocument,
+    Placement,
     parse_extension,
     place_documents,
-    with_scores,
 )
-from ctxpress.formats.json_edit import DeleteMember, ReplaceString, apply_edits
+from ctxpress.formats.json_edit import DeleteMember, apply_edits
 from ctxpress.formats.options import ParseOptions
+from ctxpress.formats.printed_documents import ExtensionDocument
 from ctxpress.formats.rendering import render_body, render_list
 from ctxpress.formats.segmentation import segment
 from ctxpress.stage import Skip
@@ -87,7 +87,7 @@ def parse(format: str, raw: bytes, options: ParseOptions) -> ParsedRequest:
     body = _load(raw)
     ours = FIELD in body
     extension: Extension | None = None
-    placed: _Placed | None = None
+    placed = Placement()
     if ours:
         field = body.pop(FIELD)
         extension = None if field is None else parse_extension(field)
@@ -95,8 +95,9 @@ def parse(format: str, raw: bytes, options: ParseOptions) -> ParsedRequest:
     try:
         if extension is not None and extension.documents is not None:
             raw, body, placed = _fill(raw, body, read, extension.documents)
-        inserted = placed.inserted if placed else None
-        builder = BlockBuilder(options, segment, documents_message=inserted)
+        builder = BlockBuilder(
+            options, segment, documents_message=placed.inserted, printed=placed.printed
+        )
         read(body, builder)
         seed = openai_responses.seed_of(body) if format == "openai_responses" else b""
     except FormatError as error:
@@ -106,8 +107,6 @@ def parse(format: str, raw: bytes, options: ParseOptions) -> ParsedRequest:
     document = builder.document(
         model=body.get("model"), seed=seed, question=extension.question if extension else None
     )
-    if placed is not None and extension is not None:
-        document = with_scores(document, placed.pointers, extension.documents or ())
     return ParsedRequest(
         format=format,
         body=raw,
@@ -151,14 +150,6 @@ def render_messages(parsed: ParsedMessages, document: ContextDocument) -> list[d
     return render_list(parsed.messages, parsed.document, document)
 
 
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """Where the documents of the extension went: the inserted message, the changed strings."""
-
-    inserted: int | None
-    pointers: frozenset[str]
-
-
 def _reader(format: str) -> _Reader:
     readers: dict[str, _Reader] = {
         "openai_chat": openai_chat.read_body,
@@ -183,7 +174,7 @@ def _load(raw: bytes) -> dict[str, Any]:
 
 def _fill(
     raw: bytes, body: dict[str, Any], read: _Reader, documents: tuple[ExtensionDocument, ...]
-) -> tuple[bytes, dict[str, Any], _Placed]:
+) -> tuple[bytes, dict[str, Any], Placement]:
     """The body with the documents in it; failing is the caller's fault: they would be lost."""
     structure = BlockBuilder(ParseOptions(), one_span)
     try:
@@ -192,8 +183,4 @@ def _fill(
         raw = apply_edits(raw, placement.edits)
     except FormatError as error:
         raise FormatError(f"{FIELD}.documents: {error}") from None
-    pointers = frozenset(
-        edit.pointer if isinstance(edit, ReplaceString) else f"{edit.pointer}/content"
-        for edit in placement.edits
-    )
-    return raw, _load(raw), _Placed(placement.inserted, pointers)
+    return raw, _load(raw), placement

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any
 
 from ctxpress.document import Block, ContextDocument, Kind, Role, Source, Span
 from ctxpress.formats.digest import element_digest
 from ctxpress.formats.options import ParseOptions
+from ctxpress.formats.printed_documents import (
+    PrintedDocuments,
+    Segmenter,
+    cut_around_documents,
+)
 from ctxpress.formats.tool_results import ToolCall, reads_files
 
-__all__ = ["BlockBuilder", "Segmenter", "one_span"]
-
-
-class Segmenter(Protocol):
-    """Cuts a text into spans that cover it, in order."""
-
-    def __call__(
-        self, text: str, *, role: Role, kind: Kind, options: ParseOptions, ask: bool
-    ) -> tuple[Span, ...]: ...
+__all__ = ["BlockBuilder", "one_span"]
 
 
 def one_span(
@@ -63,11 +62,22 @@ class _Draft:
     breakpoint: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """A message that has ended: its drafts, and the index of the first among the blocks."""
+
+    first: int
+    drafts: list[_Draft]
+    asks: bool
+    is_ours: bool
+
+
 class BlockBuilder:
     """One use: a format calls :meth:`begin`, texts and opaque parts, :meth:`end` per message.
 
     ``documents_message`` is the index of a user message that we inserted: it and the user's own
-    message after it count as one. A format sets ``array`` to the pointer of its list of messages
+    message after it count as one; ``printed`` are the strings that hold documents that we printed.
+    A format sets ``array`` to the pointer of its list of messages
     where it has one, and ``unknown_tools_read`` to protect the results of calls that are not in
     the body (an earlier response holds them, so what they read cannot be known).
     ``turn_messages`` are the indexes of the messages that begin turns.
@@ -79,6 +89,7 @@ class BlockBuilder:
         segmenter: Segmenter,
         *,
         documents_message: int | None = None,
+        printed: Mapping[str, PrintedDocuments] = MappingProxyType({}),
     ) -> None:
         self.options = options
         self.unknown_tools_read = False
@@ -89,8 +100,9 @@ class BlockBuilder:
         self.n_documents = 0
         self._segment = segmenter
         self._documents_message = documents_message
+        self._printed = printed
         self._calls: dict[str, ToolCall] = {}
-        self._questions: list[str | None] = []
+        self._messages: list[_Message] = []
         self._turn = 0
         self._drafts: list[_Draft] = []
         self._heads: list[Any] = []
@@ -176,35 +188,30 @@ class BlockBuilder:
             self._drafts[-1].breakpoint = True
 
     def end(self, pointer: str, *, breakpoint: bool = False) -> None:
-        """The message ends: its question is found and its texts are cut into spans."""
+        """The message ends. Its texts are cut into spans later, if its turn is the newest."""
         if not self._drafts:
             self.opaque(pointer, None)
         if breakpoint:
             self._drafts[-1].breakpoint = True
-        ours = self._documents_message
-        is_ours = self._message == ours and ours is not None
-        asking = None if is_ours else _asking_draft(self._drafts)
-        question: list[str] = []
-        for draft in self._drafts:
-            spans = self._spans(draft, ask=draft is asking)
-            if draft is asking:
-                question = [span.text for span in spans if span.kind is Kind.QUESTION]
-            self.blocks.append(
-                Block(
-                    pointer=draft.pointer,
-                    role=draft.role,
-                    turn=self._turn,
-                    # Our documents are remembered together with the question they belong to.
-                    message=self._message + is_ours,
-                    original=draft.text or "",
-                    spans=spans,
-                    digest=draft.digest,
-                    cache_breakpoint=draft.breakpoint,
-                )
+        is_ours = self._documents_message is not None and self._message == self._documents_message
+        self._messages.append(
+            _Message(first=len(self.blocks), drafts=self._drafts, asks=self._asks, is_ours=is_ours)
+        )
+        self.blocks += [
+            Block(
+                pointer=draft.pointer,
+                role=draft.role,
+                turn=self._turn,
+                # Our documents are remembered together with the question they belong to.
+                message=self._message + is_ours,
+                original=draft.text or "",
+                spans=_whole(draft),
+                digest=draft.digest,
+                cache_breakpoint=draft.breakpoint,
             )
+            for draft in self._drafts
+        ]
         self._drafts = []
-        if self._asks:
-            self._ask("\n".join(part.strip() for part in question).strip() or None)
 
     def note_call(self, call_id: Any, name: Any, arguments: Any) -> None:
         """Remember a tool call, so that its result is known for what it is."""
@@ -232,14 +239,21 @@ class BlockBuilder:
     def document(
         self, *, model: Any, seed: bytes = b"", question: str | None = None
     ) -> ContextDocument:
-        """All blocks. ``question`` overrides that of the newest turn."""
-        if question is not None:
-            self._ask(question)
+        """All blocks. ``question`` overrides that of the newest turn.
+
+        Only the newest turn is cut into spans and has its question found: blocks of earlier ones
+        go as they went (law 3), so theirs are one protected span each.
+        """
+        found: str | None = None
+        for message in self._messages:
+            if self.blocks[message.first].turn == self._turn:
+                asked = self._cut(message)
+                found = asked if message.asks else found
         return ContextDocument(
             blocks=tuple(self.blocks),
             model=model if isinstance(model, str) else None,
             seed=seed,
-            questions=tuple(self._questions),
+            questions=(*[None] * self._turn, found if question is None else question),
         )
 
     def mark_last(self) -> None:
@@ -247,9 +261,16 @@ class BlockBuilder:
         if self.blocks:
             self.blocks[-1] = dataclasses.replace(self.blocks[-1], cache_breakpoint=True)
 
-    def _ask(self, question: str | None) -> None:
-        self._questions += [None] * (self._turn + 1 - len(self._questions))
-        self._questions[self._turn] = question
+    def _cut(self, message: _Message) -> str | None:
+        """Cut the texts of a message into spans; the question that stands in them."""
+        asking = None if message.is_ours else _asking_draft(message.drafts)
+        question: list[str] = []
+        for index, draft in enumerate(message.drafts, start=message.first):
+            spans = self._spans(draft, ask=draft is asking)
+            if draft is asking:
+                question = [span.text for span in spans if span.kind is Kind.QUESTION]
+            self.blocks[index] = self.blocks[index].with_spans(spans)
+        return "\n".join(part.strip() for part in question).strip() or None
 
     def _digest(self, element: Any) -> bytes:
         heads, self._heads = self._heads, []
@@ -257,10 +278,19 @@ class BlockBuilder:
 
     def _spans(self, draft: _Draft, *, ask: bool) -> tuple[Span, ...]:
         text = draft.text
-        if not text:
-            return ()
-        if draft.protected:
-            return (Span.of(text, 0, len(text), draft.kind, protected=True, source=draft.source),)
+        if not text or draft.protected:
+            return _whole(draft)
+        printed = self._printed.get(draft.pointer)
+        if printed is not None:
+            return cut_around_documents(
+                text,
+                printed,
+                self._segment,
+                role=draft.role,
+                kind=draft.kind,
+                options=self.options,
+                ask=ask,
+            )
         spans = self._segment(text, role=draft.role, kind=draft.kind, options=self.options, ask=ask)
         if draft.source is None:
             return spans
@@ -268,6 +298,14 @@ class BlockBuilder:
             span if span.source else dataclasses.replace(span, source=draft.source)
             for span in spans
         )
+
+
+def _whole(draft: _Draft) -> tuple[Span, ...]:
+    """The text as one protected span."""
+    if not draft.text:
+        return ()
+    end = len(draft.text)
+    return (Span.of(draft.text, 0, end, draft.kind, protected=True, source=draft.source),)
 
 
 def _asking_draft(drafts: list[_Draft]) -> _Draft | None:

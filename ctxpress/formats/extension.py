@@ -6,43 +6,33 @@ canonical form, so that they reach the model even when every stage fails.
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from ctxpress.document import Block, ContextDocument, Range, Role, Span
+from ctxpress.document import Range, Role
 from ctxpress.errors import FormatError
 from ctxpress.formats.block_builder import BlockBuilder
 from ctxpress.formats.json_edit import Edit, InsertElement, ReplaceString
+from ctxpress.formats.printed_documents import (
+    ExtensionDocument,
+    PrintedDocuments,
+    print_documents,
+)
 
 __all__ = [
     "FIELD",
     "MARKER",
     "Extension",
-    "ExtensionDocument",
     "Placement",
     "parse_extension",
     "place_documents",
-    "print_documents",
-    "with_scores",
 ]
 
 FIELD = "ctxpress"
 MARKER = "{{ctxpress.documents}}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtensionDocument:
-    """A document that the caller passed beside the messages. ``score``: higher is better."""
-
-    text: str
-    id: str
-    title: str | None = None
-    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +48,14 @@ class Extension:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where documents go: the edits, and the index of the user message that they insert."""
+    """Where documents go.
 
-    edits: tuple[Edit, ...]
+    ``printed`` are the strings that hold them after the ``edits``, by pointer; ``inserted`` is
+    the index of the user message that the edits insert before another.
+    """
+
+    edits: tuple[Edit, ...] = ()
+    printed: Mapping[str, PrintedDocuments] = field(default_factory=dict)
     inserted: int | None = None
 
 
@@ -136,31 +131,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-_TAG = re.compile(r"<(?=\s*/?\s*documents?\b)", re.IGNORECASE)
-
-
-def print_documents(documents: Sequence[ExtensionDocument]) -> str:
-    """The canonical form of documents, which the recogniser reads back.
-
-    A document's own ``<document`` and ``</document`` lose their ``<`` to ``‹``: the text keeps
-    its length, so character offsets in it stay true.
-    """
-    lines = ["<documents>"]
-    for document in documents:
-        title = "" if document.title is None else f' title="{_attribute(document.title)}"'
-        lines.append(f'<document id="{_attribute(document.id)}"{title}>')
-        lines.append(_TAG.sub("‹", document.text))
-        lines.append("</document>")
-    lines.append("</documents>")
-    return "\n".join(lines)
-
-
-def _attribute(text: str) -> str:
-    for character, name in (("&", "amp"), ('"', "quot"), ("<", "lt"), (">", "gt"), ("\n", "#10")):
-        text = text.replace(character, f"&{name};")
-    return text
-
-
 def place_documents(builder: BlockBuilder, documents: Sequence[ExtensionDocument]) -> Placement:
     """Where ``documents`` go in the body that ``builder`` has read.
 
@@ -176,54 +146,25 @@ def place_documents(builder: BlockBuilder, documents: Sequence[ExtensionDocument
         at = block.original.rfind(MARKER)
         if at >= 0:
             end = Range(at + len(MARKER), len(block.original))
-            pieces = (Range(0, at), printed, end)
-            return Placement((ReplaceString(block.pointer, pieces),))
+            edit: Edit = ReplaceString(block.pointer, (Range(0, at), printed.text, end))
+            return Placement((edit,), {block.pointer: printed.moved(at)})
     if not documents:
-        return Placement(())
+        return Placement()
     if builder.array is not None:
         index = builder.turn_messages[-1] if builder.turn_messages else builder.n_messages
-        message = orjson.dumps({"role": "user", "content": printed})
-        joined = index if builder.turn_messages else None
-        return Placement((InsertElement(f"{builder.array}/{index}", message),), joined)
-    edits = tuple(
-        ReplaceString(block.pointer, (f"{printed}\n\n", Range(0, len(block.original))))
+        pointer = f"{builder.array}/{index}"
+        edit = InsertElement(pointer, orjson.dumps({"role": "user", "content": printed.text}))
+        inserted = index if builder.turn_messages else None
+        return Placement((edit,), {f"{pointer}/content": printed}, inserted)
+    texts = [
+        block
         for block in builder.blocks
         if block.role is Role.USER and not block.opaque and block.pointer != "/suffix"
-    )
-    if not edits:
+    ]
+    if not texts:
         raise FormatError("there is no text prompt that they could go to")
-    return Placement(edits)
-
-
-def with_scores(
-    document: ContextDocument, pointers: frozenset[str], documents: Sequence[ExtensionDocument]
-) -> ContextDocument:
-    """``document`` with the callers' scores at the sources that were printed at ``pointers``.
-
-    Scores are not printed: they are for stages, not for the model. Equal ids are told apart by
-    their order.
-    """
-    if all(given.score is None for given in documents):
-        return document
-    blocks = tuple(
-        _score_block(block, documents) if block.pointer in pointers else block
-        for block in document.blocks
+    edits = tuple(
+        ReplaceString(block.pointer, (f"{printed.text}\n\n", Range(0, len(block.original))))
+        for block in texts
     )
-    return document.with_blocks(blocks)
-
-
-def _score_block(block: Block, documents: Sequence[ExtensionDocument]) -> Block:
-    waiting = list(documents)
-    scores: dict[int, float | None] = {}
-    spans: list[Span] = []
-    for span in block.spans:
-        source = span.source
-        if source is not None:
-            if source.start not in scores:
-                at = next((i for i, d in enumerate(waiting) if d.id == source.id), None)
-                scores[source.start] = None if at is None else waiting[at].score
-                del waiting[: 0 if at is None else at + 1]
-            score = scores[source.start]
-            span = dataclasses.replace(span, source=dataclasses.replace(source, score=score))
-        spans.append(span)
-    return block.with_spans(tuple(spans))
+    return Placement(edits, {block.pointer: printed for block in texts})

@@ -34,7 +34,7 @@ _SCHEME_BACK = re.compile(r":[A-Za-z0-9+.-]{0,29}[A-Za-z]")
 _PATH_BACK = re.compile(rf"[{_LETTERS}._~%+@:=$#-]*")
 _PATH = re.compile(rf"[{_LETTERS}._~%+@:=$#/\\*-]+")
 _PATH_SHAPE = re.compile(
-    r"""(?:~|\.{1,2}|\$\w+|[A-Za-z]:)?[/\\]\w           # /usr  ./x  ../x  ~/x  $HOME/x  C:\x
+    r"""(?:~|\.{1,2}|\$[A-Z_]+|[A-Za-z]:)?[/\\][A-Za-z_.]  # /usr  ./x  ../x  ~/x  $HOME/x  C:\x
       | (?:[^/\\]+[/\\])+[^/\\]*[A-Za-z0-9]\.[A-Za-z]\w{0,7}(?::\d+)*$   # src/main.rs:12
       | (?:[^/\\]+[/\\]){3,}                            # a/b/c/
       | [\w.@-]*[_.@-][\w.@-]*/[\w.@-]+/                # my-app/src/

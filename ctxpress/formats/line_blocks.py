@@ -14,6 +14,7 @@ __all__ = ["line_marks"]
 
 _LINE = re.compile(r"[^\n]+")
 _LIST_ITEM = re.compile(r"(?:[-*+•]|\d{1,3}[.)]|[a-z][.)])[ \t]")
+_COMMENT = re.compile(r"[ \t]*[rRuUbB]?(/\*|\"\"\"|''')")
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 
 # What lines weigh; a run of neighbours is taken from 2 on: one strong line, two weak ones, three
@@ -30,7 +31,9 @@ _WEIGHT = {
 _ENOUGH = 2.0
 # Up to this many lines of another look between two pieces of code belong to them (a docstring, a
 # wrapped message), if both pieces are at least as long as the bridge.
+# Lines that might be code themselves (comments, records) do not count, up to a limit.
 _MAX_BRIDGE = 2
+_MAX_GAP = 12
 
 
 class _Line(NamedTuple):
@@ -50,21 +53,28 @@ class _Run(NamedTuple):
     kind: Kind
 
 
-def line_marks(text: str, start: int, end: int) -> Iterator[Mark]:
+def line_marks(text: str, start: int, end: int, blocks: Sequence[Mark] = ()) -> Iterator[Mark]:
     """The stretches of whole lines in ``text[start:end]`` that are no prose.
+
+    Lines inside ``blocks`` (in order, without overlaps) are known to be something else and part
+    what is before them from what is behind; only the hunk of a diff goes through them.
 
     Tracebacks, diffs, shell sessions and listings, source code, logs, ``key: value`` and separated
     values, tables, indented code. In doubt a line counts as code: what is taken for code by mistake
     costs savings, what is taken for prose by mistake costs the answer.
     """
-    lines = _lines(text, start, end)
-    for run in _bridged(_runs(lines)):
-        stop = lines[run.last].end
-        yield Mark(lines[run.first].start, stop + 1 if stop < end else stop, run.kind)
+    for lines in _groups(text, start, end, blocks):
+        _quote_comments(text, lines)
+        for run in _bridged(_runs(lines), lines):
+            stop = lines[run.last].end
+            yield Mark(lines[run.first].start, stop + 1 if stop < end else stop, run.kind)
 
 
-def _lines(text: str, start: int, end: int) -> list[_Line]:
+def _groups(text: str, start: int, end: int, blocks: Sequence[Mark]) -> Iterator[list[_Line]]:
+    """The lines that are not blank, in groups between the blocks."""
     lines: list[_Line] = []
+    following = iter(blocks)
+    block = next(following, None)
     base: int | None = None
     in_list = False
     old = new = 0  # lines that the current hunk of a diff still has
@@ -72,16 +82,23 @@ def _lines(text: str, start: int, end: int) -> list[_Line]:
     for found in _LINE.finditer(text, start, end):
         line = found[0]
         body = line.lstrip(" \t")
+        if old > 0 or new > 0:
+            old, new, inside = _in_hunk(line, old, new)
+            if inside:
+                last_end = found.end()
+                lines.append(_Line(found.start(), last_end, Shape.STRONG, False))
+                continue
         if not body or body.isspace():
+            continue
+        while block is not None and block.end <= found.start():
+            block = next(following, None)
+        if block is not None and block.start < found.end():
+            yield lines
+            lines = []
             continue
         # The line break of the line before and one more: a blank line lies between.
         after_blank = not lines or text.count("\n", last_end, found.start()) > 1
         last_end = found.end()
-        if old > 0 or new > 0:
-            old, new, inside = _in_hunk(line, old, new)
-            if inside:
-                lines.append(_Line(found.start(), found.end(), Shape.STRONG, after_blank))
-                continue
         indent = _width(line, len(line) - len(body))
         shape = shape_of(body)
         if shape is Shape.STRONG and body.startswith("@@") and (hunk := _HUNK.match(body)):
@@ -90,10 +107,40 @@ def _lines(text: str, start: int, end: int) -> list[_Line]:
             in_list = bool(_LIST_ITEM.match(body))
         if base is None or indent < base:
             base = indent
-        if shape < Shape.WEAK and indent >= base + 4 and not _LIST_ITEM.match(body):
-            shape = _indented(body, lines[-1] if lines else None, after_blank, in_list)
+        if shape <= Shape.HINT and indent >= base + 4 and not _LIST_ITEM.match(body):
+            shape = max(shape, _indented(body, lines[-1] if lines else None, after_blank, in_list))
         lines.append(_Line(found.start(), found.end(), shape, after_blank))
-    return lines
+    yield lines
+
+
+def _quote_comments(text: str, lines: list[_Line]) -> None:
+    """Count comments and docstrings of several lines as code where code stands next to them.
+
+    Alone, a text between triple quotes is how people hand over prose.
+    """
+    missing: set[str] = set()
+    position = 0
+    while position < len(lines):
+        first = position
+        position += 1
+        opening = _COMMENT.match(text, lines[first].start, lines[first].end)
+        if not opening:
+            continue
+        close = "*/" if opening[1] == "/*" else opening[1]
+        if close in missing or text.find(close, opening.end(), lines[first].end) >= 0:
+            continue
+        at = text.find(close, lines[first].end, lines[-1].end)
+        if at < 0:
+            missing.add(close)  # nor is any that opens behind this one
+            continue
+        last = first
+        while lines[last].end <= at:
+            last += 1
+        beside = [lines[near].shape for near in (first - 1, last + 1) if 0 <= near < len(lines)]
+        if any(shape >= Shape.WEAK for shape in beside):
+            for inside in range(first, last + 1):
+                lines[inside] = lines[inside]._replace(shape=Shape.STRONG)
+        position = last + 1
 
 
 def _width(line: str, length: int) -> int:
@@ -164,14 +211,17 @@ def _weighed(lines: Sequence[_Line], first: int, last: int) -> _Run | None:
     return _Run(first, last, Kind.CODE)
 
 
-def _bridged(runs: Iterator[_Run]) -> Iterator[_Run]:
+def _bridged(runs: Iterator[_Run], lines: Sequence[_Line]) -> Iterator[_Run]:
     """The runs, those joined that only a few lines part."""
     open_run: _Run | None = None
     for run in runs:
         if open_run is None:
             open_run = run
             continue
-        between = run.first - open_run.last - 1
+        gap = range(open_run.last + 1, run.first)
+        between = sum(lines[at].shape is Shape.NONE for at in gap[:_MAX_GAP])
+        if len(gap) > _MAX_GAP:
+            between = _MAX_GAP
         shorter = min(run.last - run.first, open_run.last - open_run.first) + 1
         code = run.kind is Kind.CODE and open_run.kind is Kind.CODE
         if code and between <= min(_MAX_BRIDGE, shorter):

@@ -33,6 +33,7 @@ _STRONG = re.compile(
     # tracebacks
       Traceback[ ]\(most[ ]recent | File[ ]"[^"]+",[ ]line[ ]\d
     | at[ ][\w.$<>/]+[ ]?(?:\[as[ ]\w+\][ ]?)?\([^()]*\)$ | Caused[ ]by:[ ]
+    | Exception[ ]in[ ]thread[ ]
     | [A-Za-z_][\w.]*(?:Error|Exception|Warning|Interrupt)(?::[ ]|:?$)
     | goroutine[ ]\d+[ ]\[ | thread[ ]'[^']*'[ ]panicked
     # diffs, version control
@@ -71,12 +72,13 @@ _STRONG = re.compile(
     | (?:public|private|protected|static|final|abstract|override|internal)[ ][^.]*[{{;]$
     | (?:pub(?:\(crate\))?[ ])?(?:fn|struct|enum|impl|trait|mod)\b[^.]*[{{;]$
     | func[ ](?:\([^)]*\)[ ]?)?\w+\( | package[ ][\w.]+;?$ | (?:using|use|namespace)[ ][\w.:\\]+;
-    | \#(?:include|define|ifdef|ifndef|endif|pragma)\b
+    | \#[ ]*(?:include|define|undef|ifdef|ifndef|endif|pragma)\b | \#[ ]*(?:el)?if[ ]\S*[(_!]
+    | (?:extern|typedef)\b.*[_*{{;"]
     | (?:self|this)\.\w+\s*[=(.\[] | "[^"\\]{{1,100}}"\s*:(?:\s|$)
     | CREATE[ ](?:OR[ ]REPLACE[ ])?(?:TABLE|INDEX|VIEW|FUNCTION)\b | INSERT[ ]INTO\b
     | SELECT\b.*(?:\bFROM\b|,$|\*|$) | DELETE[ ]FROM\b | UPDATE[ ]\w+[ ]SET\b | ALTER[ ]TABLE\b
     | -----(?:BEGIN|END)[ ] | \\(?:begin|end|documentclass|usepackage)\{{ | <\?php
-    | .*[^\s\w"'.]\s*\{{$ | (?:else|try|do|finally|loop|unsafe)\s*\{{$
+    | (?:else|try|do|finally|loop|unsafe)\s*\{{$
     | \}}\s*(?:else|catch|finally)\b
     """,
     re.VERBOSE,
@@ -90,27 +92,33 @@ _WEAK = re.compile(
     | (?:return|yield|await|throw|raise|assert|del|global)\b[^.,]*[;)\]}\w]$
     | (?:break|continue|pass|end|fi|done|esac|then|do)[;)]?$ | import[ ][\w.]+(?:[ ]as[ ]\w+)?;?$
     | @\w[\w.]*(?:\(.*\)?)?$ | [\[{(}\])]+[,;.]*$ | [\])}]+[.)]?[\w.]*\(? .*[;,{]$
-    | '[\w $.@/-]{1,100}'\s*:\s | .*(?:=>|->|::|\|\||&&|!=|==|\+=|</).*[;,{}()\]]$
-    | .*(?:\w\(\)|[=\])])\s*;$ | (?:FROM|WHERE|JOIN|(?:LEFT|INNER)[ ]JOIN|GROUP[ ]BY|ORDER[ ]BY
+    | '[\w $.@/-]{1,100}'\s*:\s | (?:FROM|WHERE|JOIN|(?:LEFT|INNER)[ ]JOIN|GROUP[ ]BY|ORDER[ ]BY
       |LIMIT|VALUES|HAVING|SET|AND|ON|WITH)\b.*[\w)';,(]$
     | [0-9a-f]{7,12}[ ]\S | (?:\?\?|[MADRCU]{1,2})[ ]+\S+$ | //[ ]?\S | /\*
     | (?:WARNING|WARN|NOTICE):[ ] | \.\.\.[ ]{4,}
     | (?:docker|kubectl|curl|wget|cd|mkdir|chmod|python3?|make|go|ssh|export|echo|rm|cp|mv)[ ]
       (?:[-./~$"'\w]+[ ])*-{1,2}\w
-    | drw|[├└│]
+    | \[\[?[\w."-]+\]\]?$ | -[ ]\{.*\}$ | drw|[├└│]
     """,
     re.VERBOSE,
 )
 _HINT = re.compile(r"#\s|\*\s|\*/|--\s|;|%\s|\.\.\.|\"\"\"|'''")
+
+# Patterns that are about a line's end, tried only where its last character makes sense of them.
+_BRACKETED_END = ";,{}()[]"
+_STRONG_END = re.compile(r".*[^\s\w\"'.]\s*\{$")
+_WEAK_END = re.compile(
+    r".*(?:=>|->|::|\|\||&&|!=|==|\+=|</).*$|.*(?:\w\(\)|[=\])])\s*;$"
+    r"|.*(?:\w_\w|\*\w|\w\*|\w\[).*[;,]$"
+)
 
 _TABLE = re.compile(r"\|.*\||\+(?:[-=]{2,}\+)+|:?-{2,}:?\s*\|[\s:|-]*$")
 _RECORD = re.compile(
     r"(?:-[ ])?(?:[a-z_][\w./-]{0,60}|[A-Za-z][\w]*[_-][\w-]{1,60})[ ]?:(?:[ ]+(?P<value>\S.*))?$"
 )
 _FIELD = re.compile(r"[A-Z][\w/-]{0,40}(?:[ ][\w/-]{1,40}){0,2}:[ ]+(?P<value>\S.*)$")
-_COLUMNS = re.compile(
-    r"(?:[^,]*,(?=\S)){2,}[^,]*$|(?:[^;]*;(?=\S)){2,}[^;]*$|(?:[^\t]*\t){2,}"
-    r"|\S.*[^.?!:\s][ ]{2,}\S.*[^.?!:\s][ ]{2,}\S|[^\s|]+(?:[ ]\S+){0,3}[ ]{3,}\S"
+_ALIGNED = re.compile(
+    r"\S.*?[^.?!:\s][ ]{2,}\S.*?[^.?!:\s][ ]{2,}\S|[^\s|]+(?:[ ]\S+){0,3}[ ]{3,}\S"
 )
 _SENTENCE_END = (".", "?", "!", "…", '."', "。")
 _MAX_RECORD_WORDS = 12
@@ -132,19 +140,22 @@ def shape_of(line: str) -> Shape:
     head = line[:MAX_SHAPE].rstrip()
     if not head:
         return Shape.NONE
-    if _PLAIN.match(head) and head[-1] not in ";{}" and not _BLOCK_WORD.match(head):
+    if _PLAIN.match(head) and head[-1] not in ";{}(" and not _BLOCK_WORD.match(head):
         if "  " not in head and "\t" not in head:
             return _dense(line)
     if "|" in head and _TABLE.match(head):
         return Shape.TABLE
-    if _STRONG.match(head):
+    bracketed = head[-1] in _BRACKETED_END
+    if _STRONG.match(head) or (bracketed and _STRONG_END.match(head)):
         return Shape.STRONG
-    if _WEAK.match(head):
+    if _WEAK.match(head) or (bracketed and _WEAK_END.match(head)):
         return Shape.WEAK
     record = _record(head)
     if record:
         return record
-    if _COLUMNS.match(head) and not is_prose(head):
+    if "  " in head and _ALIGNED.match(head) and not is_prose(head):
+        return Shape.WEAK
+    if _separated(head) and not is_prose(head):
         return Shape.COLUMNS
     if _HINT.match(head):
         return Shape.HINT
@@ -152,6 +163,15 @@ def shape_of(line: str) -> Shape:
 
 
 _BLOCK_WORD = re.compile(r"at |if |for |while |with |return |import |from |git |total |class ")
+
+
+def _separated(head: str) -> bool:
+    """Whether a line is a row of values, separated by tabs or without spaces."""
+    for separator in ",;":
+        together = head.count(separator)
+        if together > 1 and head.count(separator + " ") == 0:
+            return True
+    return head.count("\t") > 1
 
 
 def _record(head: str) -> Shape:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 from ctxpress.document import Kind
 from ctxpress.formats.fences import fenced_code
@@ -19,31 +19,44 @@ _NUMBER = re.compile(r"\d+(?:[.,:/'’-]\d+)*%?")
 
 # A tenant's pattern sees windows of this many characters. Each begins inside the one before, so
 # that a match of up to the overlap's length is always seen whole.
-_WINDOW = 8_192
-_OVERLAP = 1_024
-
-_Finder = Callable[[str, int, int], Iterable[Mark]]
-# In this order, each only where those before it found nothing: a fence is a fence whatever is in
-# it, and a backtick inside of JSON is no code span.
-_FINDERS: tuple[_Finder, ...] = (fenced_code, json_values, line_marks, inline_marks)
+_WINDOW = 4_096
+_OVERLAP = 512
+_MAX_MARGIN = 200
 
 
 def protected_marks(text: str, start: int, end: int, options: ParseOptions) -> list[Mark]:
     """The ranges of ``text[start:end]`` that no stage may touch, in order and without overlaps.
 
     Code, JSON, tables, tags, addresses, paths, blobs, and what the tenant lists: ``protect_terms``
-    are looked up literally; ``protect_patterns`` are run over windows of 8,192 characters, so that
-    a slow pattern costs in proportion to the text's length, and a match of more than 1,024
+    are looked up literally; ``protect_patterns`` are run over windows of 4,096 characters, so that
+    a slow pattern costs in proportion to the text's length, and a match of more than 512
     characters may be cut at a window's end. A pattern that is exponential stays the tenant's own
     mistake.
     """
-    marks: list[Mark] = []
-    for find in _FINDERS:
-        found = [mark for gap in gaps(marks, start, end) for mark in find(text, gap.start, gap.end)]
-        if found:
-            marks = join([*marks, *found], text)
+    marks = join(fenced_code(text, start, end), text)
+    # A fence is a fence whatever is in it; JSON is told from code by its contents, so it comes
+    # before the shapes of lines, which see whole lines only: an array inside a line cuts nothing.
+    values = [
+        mark for gap in gaps(marks, start, end) for mark in json_values(text, gap.start, gap.end)
+    ]
+    blocks = join([*marks, *(mark for mark in values if _whole_lines(text, mark))], text)
+    marks = join([*marks, *values, *line_marks(text, start, end, blocks)], text)
+    inline = [
+        mark for gap in gaps(marks, start, end) for mark in inline_marks(text, gap.start, gap.end)
+    ]
+    marks = join([*marks, *inline], text) if inline else marks
     listed = list(_listed(text, start, end, options))
     return join([*marks, *listed], text) if listed else marks
+
+
+def _whole_lines(text: str, mark: Mark) -> bool:
+    """Whether nothing but white space and a comma shares the first and last line of a mark."""
+    line = text.rfind("\n", max(0, mark.start - _MAX_MARGIN), mark.start) + 1
+    if line == 0 and mark.start > _MAX_MARGIN:
+        return False
+    stop = text.find("\n", mark.end, mark.end + _MAX_MARGIN)
+    after = text[mark.end : stop if stop >= 0 else mark.end + _MAX_MARGIN]
+    return not text[line : mark.start].strip() and not after.strip(" \t\r,;")
 
 
 def _listed(text: str, start: int, end: int, options: ParseOptions) -> Iterator[Mark]:

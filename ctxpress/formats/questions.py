@@ -26,12 +26,18 @@ _SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[”�
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
 _LABEL = re.compile(
     r"^[ \t>*#_]*(?:(?:the[ ])?(?:original|user|final|current)[ ]?(?:'s[ ])?)?"
-    r"(?:question|query|task)(?:[ ]is[ ]as[ ]follows)?[ ]?[*_]*[:：][*_]*[ \t]*",
+    r"(?:question|query|task|q)(?:[ ]is[ ]as[ ]follows)?[ ]?[*_]*[:：][*_]*[ \t]*"
+    r"|\banswer[ ]the[ ](?:following[ ])?(?:question|query):[ \t]*",
     re.IGNORECASE | re.MULTILINE,
 )
+# In front of a sentence: `</documents> What …?`
+_TAGS = re.compile(r"(?:\s|</?[A-Za-z][^<>\s]{0,100}>)*")
+_RULES = re.compile(r"(?:\s|[-=*_#]{3,}(?=\s))*")
 _ANSWER = re.compile(
-    r"^[ \t>*#_]*(?:(?:helpful|final|original|new|refined|existing|your|short)[ ])?"
-    r"(?:answer|context|documents?|response|we have provided an existing answer)[*_]*[:：]",
+    r"^[ \t>*#_]*(?:(?:helpful|final|original|concise|new|refined|existing|your|short)[ ])?"
+    r"(?:answer|a|summary|context|documents?|response|we have provided an existing answer)"
+    r"[*_]*[:：]"
+    r"|^[-=*_#]{3,}[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -59,7 +65,7 @@ def question_in(text: str, scaffolding: Sequence[Range]) -> Range | None:
     """The question among the parts of a prompt that are no documents.
 
     The last labelled one, else the last sentence with a question mark (parts behind the documents
-    before those in front), else the last paragraph behind the documents, else ``None``.
+    before those in front), else the last paragraph (likewise), else ``None``.
     """
     for start, end in reversed(scaffolding):
         labels = list(_LABEL.finditer(text, start, end))
@@ -71,14 +77,23 @@ def question_in(text: str, scaffolding: Sequence[Range]) -> Range | None:
         mark = max(text.rfind(sign, start, end) for sign in "?？؟")
         if mark >= 0:
             return Range(_sentence_start(text, start, mark), mark + 1)
-    start, end = scaffolding[-1] if scaffolding else (0, 0)
-    if end == len(text):
-        answer = _ANSWER.search(text, start, end)
-        stop = _rstrip(text, start, answer.start() if answer else end)
-        blank = text.rfind("\n\n", start, stop)
-        begin = _lstrip(text, blank if blank >= 0 else start, stop)
-        if any(character.isalnum() for character in text[begin:stop]):
-            return Range(begin, stop)
+    for start, end in reversed(scaffolding):
+        found = _last_paragraph(text, start, end)
+        if found:
+            return found
+    return None
+
+
+def _last_paragraph(text: str, start: int, end: int) -> Range | None:
+    """The last paragraph with words in it, without rules and the label of an answer."""
+    rule = _RULES.match(text, start, end)
+    start = rule.end() if rule else start
+    answer = _ANSWER.search(text, start, end)
+    stop = _rstrip(text, start, answer.start() if answer else end)
+    blank = text.rfind("\n\n", start, stop)
+    begin = _lstrip(text, blank if blank >= 0 else start, stop)
+    if any(character.isalnum() for character in text[begin:stop]):
+        return Range(begin, stop)
     return None
 
 
@@ -151,7 +166,8 @@ def _sentence_start(text: str, start: int, mark: int) -> int:
     begin = start = max(start, mark - _LONG_WORDS * _MAX_WORD)
     for sentence in _SENTENCE_END.finditer(text, start, mark):
         begin = sentence.end()
-    return _lstrip(text, begin, mark)
+    tags = _TAGS.match(text, begin, mark)
+    return _lstrip(text, tags.end() if tags else begin, mark)
 
 
 def _head(text: str, first: int, last: int, words: int) -> int:

@@ -29,7 +29,7 @@ def recognise(text: str, options: ParseOptions) -> tuple[RecognisedDocument, ...
 def recognise_framework(text: str) -> tuple[RecognisedDocument, ...]:
     """The documents in the context part of a framework's default prompt; empty if it is none.
 
-    The context is split where it says itself how: by tags, numbers or repeated metadata. The
+    The context is split where it says itself how: by tags or by numbers. The
     frameworks' own separator, a blank line, also stands between the paragraphs of one document, so
     it is not taken for one: such a context is a single document.
     """

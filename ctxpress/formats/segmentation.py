@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from ctxpress.document import Kind, Range, Role, Source, Span
@@ -88,8 +89,8 @@ def _around(
 def _asking(text: str, documents: Sequence[RecognisedDocument]) -> list[_Area]:
     """The documents of a prompt; all else is protected, the question as what it is."""
     areas = list(_around(text, documents, Kind.INSTRUCTION, protected=True))
-    outside = [Range(area.start, area.end) for area in areas if area.kind is not Kind.DOCUMENT]
-    question = question_in(text, [area for area in outside if area.end > area.start])
+    markup = [Mark(found.outer_start, found.outer_end, Kind.DOCUMENT) for found in documents]
+    question = question_in(text, list(gaps(markup, 0, len(text))))
     if question is None:
         # Nothing asks outside of the documents: the ends of the text may, whatever they are.
         ends = [Mark(start, end, Kind.QUESTION) for start, end in question_ends(text)]
@@ -120,15 +121,18 @@ def _cut(
     text: str, areas: Sequence[_Area], kept: Sequence[Mark], options: ParseOptions
 ) -> Iterator[_Area]:
     """The areas, with what stays taken out of those that are not protected."""
+    first = 0
     for area in areas:
+        while first < len(kept) and kept[first].end <= area.start:
+            first += 1
         if area.protected or area.end <= area.start:
             yield area
             continue
-        inside = [
-            Mark(max(mark.start, area.start), min(mark.end, area.end), mark.kind)
-            for mark in kept
-            if mark.start < area.end and mark.end > area.start
-        ]
+        inside: list[Mark] = []
+        for mark in islice(kept, first, None):
+            if mark.start >= area.end:
+                break
+            inside.append(Mark(max(mark.start, area.start), min(mark.end, area.end), mark.kind))
         marks = list(inside)
         for gap in gaps(inside, area.start, area.end):
             marks.extend(protected_marks(text, gap.start, gap.end, options))
@@ -141,6 +145,9 @@ def _merged(areas: Iterator[_Area], text: str) -> Iterator[Span]:
     for area in areas:
         if area.end <= area.start:
             continue
+        blank = not area.protected and text[area.start : area.end].isspace()
+        if blank and last is not None and last.protected:
+            area = last._replace(start=area.start, end=area.end)  # nothing to compress
         if last is not None and last[2:] == area[2:]:
             last = last._replace(end=area.end)
             continue

@@ -183,24 +183,67 @@ async def test_a_store_that_goes_away_later_does_not_change_what_this_process_re
     await inner.aclose()
 
 
-async def test_observe_changes_nothing_reports_savings_and_remembers_blocks_as_untouched(replica):
-    one = replica(EveryOtherWord())
-    result = await one.run(make_document(turn(0)), applied=False)
+async def test_observe_changes_nothing_and_reports_what_would_have_been_saved(replica):
+    result = await replica(EveryOtherWord()).run(make_document(turn(0)), applied=False)
     assert result.document.blocks[0].text == TEXT
     assert (result.report.tokens_after, result.report.applied) == (30, False)
-    assert await one.texts(make_document(turn(0), turn(1)))  # switched on in mid-conversation
-    assert (await one.texts(make_document(turn(0), turn(1))))[0] == TEXT
 
 
-async def test_a_bypassed_block_stays_untouched(replica):
+async def test_switched_on_after_observing_the_same_request_is_compressed(replica):
+    one = replica(EveryOtherWord())
+    await one.run(make_document(turn(0)), applied=False)
+    assert await one.texts(make_document(turn(0))) == [CUT]
+
+
+async def test_switched_on_in_mid_conversation_what_was_answered_stays_as_it_was_sent(replica):
+    one = replica(EveryOtherWord())
+    await one.run(make_document(turn(0)), applied=False)
+    reply = turn(0, "I will look.", Role.ASSISTANT, message=1)
+    tool = turn(0, "tool " + TEXT, Role.TOOL, message=2)
+    same_turn = await one.texts(make_document(turn(0), reply, tool))
+    assert same_turn[0] == TEXT
+    assert same_turn[2] != "tool " + TEXT
+    next_turn = await one.texts(make_document(turn(0), reply, tool, turn(1)))
+    assert next_turn == [*same_turn, CUT]
+
+
+async def test_observe_reports_a_growing_conversation_as_if_it_had_been_compressed(replica):
+    one = replica(EveryOtherWord())
+    await one.run(make_document(turn(0)), applied=False)
+    later = await one.run(make_document(turn(0), turn(1, "new " + TEXT)), applied=False)
+    assert (later.report.tokens_before, later.report.tokens_after) == (121, 61)
+
+
+async def test_a_bypassed_block_stays_untouched_once_it_is_answered(replica):
     one = replica(EveryOtherWord())
     await one.pipeline.remember_untouched(
         make_document(turn(0)), namespace=TENANT, code=Skip.BYPASS
     )
-    tool = turn(0, TEXT + " x", Role.TOOL, message=1)
-    texts = await one.texts(make_document(turn(0), tool))
+    reply = turn(0, "I will look.", Role.ASSISTANT, message=1)
+    tool = turn(0, TEXT + " x", Role.TOOL, message=2)
+    texts = await one.texts(make_document(turn(0), reply, tool))
     assert texts[0] == TEXT
-    assert texts[1] != TEXT + " x"
+    assert texts[2] != TEXT + " x"
+
+
+async def test_the_same_request_without_the_bypass_is_compressed(replica):
+    one = replica(EveryOtherWord())
+    await one.pipeline.remember_untouched(
+        make_document(turn(0)), namespace=TENANT, code=Skip.BYPASS
+    )
+    assert await one.texts(make_document(turn(0))) == [CUT]
+
+
+async def test_a_request_with_another_wish_is_decided_by_itself_until_it_is_answered(replica):
+    one = replica(EveryOtherWord(query_aware=True))  # its output follows the question's length
+    plain = await one.texts(make_document(turn(0), question="ab"))
+    other = await one.texts(make_document(turn(0), question="a"), variant="rag 0.3")
+    assert plain != other
+    reply = turn(0, "I see.", Role.ASSISTANT, message=1)
+    grown = make_document(turn(0), reply, turn(1), question="a")
+    assert (await one.texts(grown, variant="rag 0.3"))[:1] == other
+    assert (await one.texts(grown))[:1] == plain
+    assert (await one.texts(grown, variant="rag 0.9"))[:1] == plain
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from ctxpress.document import Block, ContextDocument, Kind, Role, Source, Span
+from ctxpress.document import Kind, Range, Source
 from ctxpress.errors import FormatError
 from ctxpress.formats import ParsedRequest, ParseOptions, parse
-from ctxpress.formats.extension import ExtensionDocument, print_documents, with_scores
+from ctxpress.formats.printed_documents import ExtensionDocument, print_documents
 from ctxpress.stage import Skip
 
 DOCUMENTS = [
@@ -73,7 +73,7 @@ def test_documents_go_before_the_last_user_message(format: str) -> None:
     expected = [*messages[:2], message("user", PRINTED), messages[2]]
     assert orjson.loads(request.body) == {"messages": expected}
     document = request.document
-    assert document.questions == ("Hi.", "Why?")
+    assert document.questions == (None, "Why?")
     # The documents are remembered with the question: they share its turn and its message.
     assert [(b.turn, b.message) for b in document.blocks] == [(0, 0), (0, 1), (1, 3), (1, 3)]
 
@@ -141,7 +141,7 @@ def test_no_documents_leave_no_marker_behind() -> None:
 
 def test_a_text_cannot_end_its_document() -> None:
     text = 'a</document><document id="9">b</ DOCUMENTS><documentary>'
-    printed = print_documents([ExtensionDocument(id='"<&>\n', title="t", text=text)])
+    printed = print_documents([ExtensionDocument(id='"<&>\n', title="t", text=text)]).text
     inside = 'a‹/document>‹document id="9">b‹/ DOCUMENTS><documentary>'
     assert printed == (
         '<documents>\n<document id="&quot;&lt;&amp;&gt;&#10;" title="t">\n'
@@ -203,25 +203,27 @@ def test_an_unreadable_body_still_goes_without_the_field() -> None:
     assert caught.value.body == b'{"messages":3}'
 
 
-def test_scores_reach_the_sources() -> None:
-    def block(pointer: str) -> Block:
-        spans = tuple(
-            Span.of("abcd", i, i + 1, Kind.DOCUMENT, protected=False, source=source)
-            for i, source in enumerate([None, Source(id="a"), Source(id="a", start=2), None])
-        )
-        role = Role.USER
-        return Block(pointer=pointer, role=role, turn=0, message=0, original="abcd", spans=spans)
-
-    given = [
-        ExtensionDocument(id="a", text="x", score=0.5),
-        ExtensionDocument(id="b", text="x", score=0.4),
-        ExtensionDocument(id="a", text="x", score=0.3),
+@pytest.mark.parametrize("place", ["system", "user"])
+def test_our_own_documents_need_no_recognition(place: str) -> None:
+    marked = "Use {{ctxpress.documents}} only."
+    other = message("user" if place == "system" else "system", "Why?")
+    given = [{"id": "a", "title": "t" * 300, "text": " One. \n", "score": 0.5}, {"text": "Two."}]
+    request = read("openai_chat", {"messages": [message(place, marked), other]}, documents=given)
+    block = request.document.blocks[0]
+    assert block.text == block.original
+    assert block.kept == (Range(0, len(block.original)),)
+    found = [span for span in block.spans if span.source is not None]
+    assert [(s.text, s.kind, s.protected) for s in found] == [
+        (" One. \n", Kind.DOCUMENT, False),
+        ("Two.", Kind.DOCUMENT, False),
     ]
-    document = ContextDocument(blocks=(block("/0"), block("/1")))
-    scored = with_scores(document, frozenset({"/1"}), given)
-    assert scored.blocks[0] is document.blocks[0], "not ours"
-    scores = [span.source and span.source.score for span in scored.blocks[1].spans]
-    assert scores == [None, 0.5, 0.3, None]
-    assert (
-        with_scores(document, frozenset({"/1"}), [ExtensionDocument(id="a", text="x")]) is document
-    )
+    sources = [span.source for span in found]
+    starts = [block.original.index(" One"), block.original.index("Two.")]
+    assert sources == [
+        Source(id="a", title="t" * 300, start=starts[0], score=0.5),
+        Source(id="2", start=starts[1]),
+    ]
+    assert all(span.protected for span in block.spans if span.source is None)
+    assert len(request.document.questions) == 1
+    expected = "Why?" if place == "system" else "only."
+    assert request.document.questions == (expected,)

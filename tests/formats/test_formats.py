@@ -18,6 +18,12 @@ def parsed(format: str, body: dict[str, Any], **options: Any) -> ParsedRequest:
     return parse(format, orjson.dumps(body), ParseOptions(**options))
 
 
+def first_turn(body: dict[str, Any]) -> dict[str, Any]:
+    """The body as it was before its last message: only a newest turn is cut into spans."""
+    array = "messages" if "messages" in body else "input"
+    return {**body, array: body[array][:-1]}
+
+
 def texts(request: ParsedRequest) -> dict[str, Block]:
     return {b.pointer: b for b in request.document.blocks if not b.opaque}
 
@@ -60,8 +66,9 @@ def test_chat() -> None:
         "/messages/2/tool_calls",
         "/messages/6/content/1",
     ]
-    assert request.document.questions == ("Which train is late?", "And tomorrow?")
-    found = texts(request)
+    assert request.document.questions == (None, "And tomorrow?")
+    assert all(is_protected(b) for b in request.document.blocks if b.turn == 0)
+    found = texts(parsed("openai_chat", first_turn(CHAT)))
     assert is_protected(found["/messages/0/content"])
     assert is_protected(found["/messages/6/content/0/text"])
     file = found["/messages/4/content/0/text"]
@@ -71,13 +78,15 @@ def test_chat() -> None:
 
 
 def test_roles_are_released_on_request() -> None:
-    found = texts(parsed("openai_chat", CHAT, compress_system=True, compress_assistant=True))
+    found = texts(
+        parsed("openai_chat", first_turn(CHAT), compress_system=True, compress_assistant=True)
+    )
     assert not is_protected(found["/messages/0/content"])
     assert not is_protected(found["/messages/6/content/0/text"])
 
 
 def test_more_tools_can_be_named_as_readers() -> None:
-    found = texts(parsed("openai_chat", CHAT, read_tools=frozenset({"search"})))
+    found = texts(parsed("openai_chat", first_turn(CHAT), read_tools=frozenset({"search"})))
     assert is_protected(found["/messages/3/content"])
 
 
@@ -104,8 +113,8 @@ def test_responses() -> None:
         ("/input/11/content/1/text", Role.USER, 1, 11),
         ("/input/11/content/2/text", Role.USER, 1, 11),
     ]
-    assert request.document.questions == ("Read a.py and the page.", "What does it say?")
-    found = texts(parsed("openai_responses", RESPONSES, compress_assistant=True))
+    assert request.document.questions == (None, "What does it say?")
+    found = texts(parsed("openai_responses", first_turn(RESPONSES), compress_assistant=True))
     assert is_protected(found["/input/4/output"])
     assert not is_protected(found["/input/5/output/0/text"])
     assert not is_protected(found["/input/10/content/0/text"])
@@ -181,11 +190,11 @@ def test_anthropic() -> None:
         ("/messages/3/content", Role.ASSISTANT, 0, 3),
         ("/messages/4/content", Role.USER, 1, 4),
     ]
-    assert request.document.questions == ("Which one?", "And tomorrow?")
+    assert request.document.questions == (None, "And tomorrow?")
 
 
 def test_anthropic_documents_and_protection() -> None:
-    found = texts(parsed("anthropic_messages", ANTHROPIC))
+    found = texts(parsed("anthropic_messages", first_turn(ANTHROPIC)))
     first = found["/messages/0/content/0/source/data"].spans[0]
     assert first.kind is Kind.DOCUMENT
     assert first.source is not None
@@ -220,7 +229,7 @@ def test_each_user_message_begins_a_turn_and_tool_results_do_not() -> None:
     messages = [{"role": role, "content": f"word {i}"} for i, role in enumerate(roles)]
     document = parsed("openai_chat", {"messages": messages}).document
     assert [b.turn for b in document.blocks] == [0, 0, 0, 1, 1, 1, 1, 2]
-    assert document.questions == ("word 2", "word 3", "word 7")
+    assert document.questions == (None, None, "word 7")
     assert document.last_turn == 2
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctxpress.document import Range
 from ctxpress.errors import FormatError
 from ctxpress.formats import ParseOptions, parse, parse_messages, render
 from ctxpress.stage import Skip
@@ -52,6 +53,9 @@ def test_random_nodes_anywhere(format: str, body: dict[str, Any], data: st.DataO
         parsed = parse(format, raw, RELEASED)
     except FormatError:
         return
+    for block in parsed.document.blocks:
+        assert block.text == block.original
+        assert block.kept == ((Range(0, len(block.original)),) if block.original else ())
     assert orjson.loads(render(parsed, halved(parsed.document)))
     if isinstance(body.get("messages"), list):
         parse_messages(body["messages"], None, OPTIONS)

@@ -94,6 +94,13 @@ def test_surrogates_keep_offsets(scorer: OnnxTokenScorer) -> None:
     assert {"budget", "deadline"} <= words
 
 
+def test_offsets_count_characters_not_bytes(scorer: OnnxTokenScorer) -> None:
+    text = "😀👩‍🚀 Zoë’s naïve budget"
+    (scores,) = scorer.score([text])
+    words = {text[a:b] for a, b in zip(scores.starts, scores.ends, strict=True)}
+    assert {"naïve", "budget"} <= words
+
+
 def test_one_huge_word_is_quick(scorer: OnnxTokenScorer) -> None:
     text = "x" * 1_000_000
     began_s = time.monotonic()

