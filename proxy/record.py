@@ -44,9 +44,8 @@ class RequestRecord:
         if report is not None and report.tokens_before:
             headers.append((b"x-ctxpress-tokens-before", b"%d" % report.tokens_before))
             headers.append((b"x-ctxpress-tokens-after", b"%d" % report.tokens_after))
-        if report is not None and report.stages:
-            ran = ",".join(stage.stage for stage in report.stages if stage.ran)
-            headers.append((b"x-ctxpress-stages", ran.encode()))
+        if report is not None and (ran := [stage.stage for stage in report.stages if stage.ran]):
+            headers.append((b"x-ctxpress-stages", ",".join(ran).encode()))
         if self.skipped is not None:
             headers.append((b"x-ctxpress-skipped", self.skipped.value.encode()))
         return headers
