@@ -32,6 +32,7 @@ from typing import Any
 import uvloop
 
 CONCURRENCIES = (1, 10, 100)
+CPU_CONCURRENCY = 10
 STREAM_CONCURRENCY = 1
 STREAM_EVENTS = 50
 PATH = "/v1/chat/completions"
@@ -135,6 +136,9 @@ def serve_bare(port: int, upstream: str) -> None:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    gc.collect()  # the same as ctxpress does for its process, or the ratios would measure that
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
     uvicorn.run(
         app, host="127.0.0.1", port=port, loop="uvloop", http="httptools", lifespan="off",
         log_level="error", access_log=False, server_header=False, date_header=False,
@@ -144,7 +148,8 @@ def serve_bare(port: int, upstream: str) -> None:
 def serve_ctxpress(port: int, upstream: str, mode: str) -> None:
     """ctxpress as ``ctxpress serve`` runs it, its log line included (written to nowhere)."""
     from ctxpress_proxy import create_app
-    from ctxpress_proxy.server import configure_logging, create_server
+    from ctxpress_proxy.logs import configure_logging
+    from ctxpress_proxy.server import create_server, settle_garbage_collector
     from ctxpress_proxy.settings import ProxySettings
 
     from ctxpress.compressor import CompressedBody, RequestPolicy
@@ -175,8 +180,7 @@ def serve_ctxpress(port: int, upstream: str, mode: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = ProxySettings(state_dir=Path(folder), secret=b"s" * 32)
         compressor: Any = Nothing()
-        gc.collect()
-        gc.freeze()
+        settle_garbage_collector()
         create_server(create_app(config, compressor, settings=settings), port=port).run()
 
 
@@ -233,27 +237,31 @@ class Connection:
 
 @dataclass
 class Load:
-    """One round of load: requests per second and latencies in milliseconds."""
+    """One round of load: requests per second, latencies in milliseconds, all requests sent."""
 
     rate: float
     latencies_ms: list[float]
+    sent: int
 
 
 async def load(port: int, concurrency: int, seconds: float, body: bytes) -> Load:
     latencies: list[float] = []
+    sent = 0
     until = time.perf_counter() + seconds
 
     async def client() -> None:
+        nonlocal sent
         async with Connection(port) as connection:
             while time.perf_counter() < until:
                 started = time.perf_counter()
                 first = await connection.post(body)
+                sent += 1
                 if started > warm:
                     latencies.append(first * 1000)
 
     warm = time.perf_counter() + seconds * 0.2
     await asyncio.gather(*(client() for _ in range(concurrency)))
-    return Load(len(latencies) / (seconds * 0.8), latencies)
+    return Load(len(latencies) / (seconds * 0.8), latencies, sent)
 
 
 @dataclass
@@ -262,10 +270,21 @@ class Row:
 
     name: str
     port: int
+    pid: int
+    cpu_us: list[float] = field(default_factory=list)
     rates: dict[int, list[float]] = field(default_factory=lambda: {c: [] for c in CONCURRENCIES})
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used; 0 where there is no ``/proc``."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def measure(rows: list[Row], rounds: int, seconds: float) -> None:
@@ -273,10 +292,14 @@ async def measure(rows: list[Row], rounds: int, seconds: float) -> None:
         turn = rows[number % len(rows) :] + rows[: number % len(rows)]
         for row in turn:
             for concurrency in CONCURRENCIES:
+                before_s = cpu_seconds(row.pid)
                 done = await load(row.port, concurrency, seconds, PROMPT)
+                used_s = cpu_seconds(row.pid) - before_s
                 if number == 0:
                     continue  # a round to warm up
                 row.rates[concurrency].append(done.rate)
+                if concurrency == CPU_CONCURRENCY:
+                    row.cpu_us.append(used_s * 1e6 / done.sent)
                 if concurrency == 1:
                     row.p50.append(statistics.median(done.latencies_ms))
                     row.p99.append(statistics.quantiles(done.latencies_ms, n=100)[98])
@@ -286,21 +309,22 @@ async def measure(rows: list[Row], rounds: int, seconds: float) -> None:
 
 
 def table(rows: list[Row]) -> Iterator[str]:
+    """Medians over the rounds; ratios and differences are taken within each round."""
     direct, bare = rows[0], rows[1]
-    columns = [f"req/s c={c}" for c in CONCURRENCIES]
-    header = ["", *columns, "of bare, c=100", "p50 ms", "added p50", "added p99", "first event ms"]
-    yield "| " + " | ".join([*header, "vs bare"]) + " |"
-    yield "|" + "---|" * (len(header) + 1)
     middle = statistics.median
+    header = ["", *(f"req/s c={c} (of bare)" for c in CONCURRENCIES), "CPU µs", "p50 ms"]
+    header += ["added p50", "added p99", "first event ms", "later than bare"]
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + "---|" * len(header)
     for row in rows:
-        pairs = zip(row.rates[100], bare.rates[100], strict=True)
-        share = middle(ours / theirs for ours, theirs in pairs)
-        later = middle(a - b for a, b in zip(row.first, bare.first, strict=True))
-        cells = [row.name, *(f"{middle(row.rates[c]):,.0f}" for c in CONCURRENCIES)]
-        cells += [f"{share:.2f}x", f"{middle(row.p50):.2f}"]
+        cells = [row.name]
+        for c in CONCURRENCIES:
+            share = middle(a / b for a, b in zip(row.rates[c], bare.rates[c], strict=True))
+            cells.append(f"{middle(row.rates[c]):,.0f} ({share:.2f}x)")
+        cells += [f"{middle(row.cpu_us):.0f}", f"{middle(row.p50):.2f}"]
         for mine, base in ((row.p50, direct.p50), (row.p99, direct.p99)):
-            added = middle(a - b for a, b in zip(mine, base, strict=True))
-            cells.append(f"{added:+.2f}")
+            cells.append(f"{middle(a - b for a, b in zip(mine, base, strict=True)):+.2f}")
+        later = middle(a - b for a, b in zip(row.first, bare.first, strict=True))
         cells += [f"{middle(row.first):.2f}", f"{later:+.2f}"]
         yield "| " + " | ".join(cells) + " |"
 
@@ -324,9 +348,10 @@ async def servers(litellm: str | None) -> AsyncIterator[list[Row]]:
     try:
         for name, kind, target in kinds:
             port = mock if kind == "mock" else free_port()
-            rows.append(Row(name, port))
             command = [sys.executable, __file__, "--serve", kind, str(port), target]
-            processes.append(subprocess.Popen(command))  # noqa: ASYNC220 - they run beside us
+            process = subprocess.Popen(command)  # noqa: ASYNC220 - it runs beside us
+            processes.append(process)
+            rows.append(Row(name, port, process.pid))
         for row in rows:
             await until_up(row.port)
         yield rows
@@ -370,6 +395,7 @@ async def main(options: argparse.Namespace) -> None:
         note = (
             f"`python benchmarks/proxy.py`: {where} generator, mock and proxies; 2 KB prompts, "
             f"medians of {options.rounds} interleaved rounds. Latencies at one request at a time; "
+            f"`CPU µs` is the process's time for a request at c={CPU_CONCURRENCY}; "
             "`first event` is the first event of a stream. Pipelines here change nothing: this is "
             "the cost of the proxy, not of compression."
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from typing import cast
 
 from ctxpress.config import Config
 
@@ -77,7 +76,7 @@ class ProxyApp:
         if compressor is None:
             from ctxpress.assembly import create_compressor
 
-            compressor = cast(Compressor, create_compressor(self.config))
+            compressor = create_compressor(self.config)
         runtime = Runtime.build(self.config, settings, compressor)
         await runtime.pool.open()
         self._runtime = runtime

@@ -5,20 +5,18 @@ from __future__ import annotations
 import gc
 import logging
 import socket
-import time
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
 
 import uvicorn
 
 from ctxpress.config import Config
 
 from .app import ProxyApp, create_app
+from .logs import configure_logging
 
 __all__ = [
     "DrainingServer",
-    "configure_logging",
     "create_server",
     "run",
     "settle_garbage_collector",
@@ -107,34 +105,6 @@ def start_up_notes(config: Config, host: str) -> list[str]:
         if default is None or default.mode == "observe":
             notes.append("observing: nothing is changed; enable with --pipeline balanced")
     return notes
-
-
-class LogFormatter(logging.Formatter):
-    """UTC times in ISO 8601; the part that is the same for a whole second is kept."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
-        self._second = -1
-        self._prefix = ""
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        """The record's time to the millisecond."""
-        second = int(record.created)
-        if second != self._second:
-            self._second = second
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._prefix}.{int(record.msecs):03d}Z"
-
-
-def configure_logging(stream: TextIO | None = None) -> None:
-    """Log to standard error from level INFO on, unless the program has set up logging already."""
-    root = logging.getLogger()
-    if root.handlers:
-        return
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(LogFormatter())
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
 
 
 def settle_garbage_collector() -> None:
