@@ -5,12 +5,12 @@ from __future__ import annotations
 import gc
 import logging
 import socket
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from ctxpress.config import Config
+from ctxpress.manager import PluginManager
 
 from .app import ProxyApp, create_app
 from .logs import configure_logging
@@ -124,16 +124,18 @@ def run(
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
     drain_s: int = DRAIN_S,
-    config_path: Path | None = None,
+    plugins: PluginManager | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; running answers get ``drain_s`` seconds to end.
 
-    :raises ConfigError: the configuration names no upstream, or a variable that is not set.
+    :raises CtxpressError: the app cannot start: the configuration names no upstream, a variable
+        is not set, a model is damaged, …
     """
     configure_logging()
-    if config_path is not None:
-        logger.debug("configuration: %s", config_path)
     for note in start_up_notes(config, host):
         logger.warning(note)
     settle_garbage_collector()
-    create_server(create_app(config), host=host, port=port, drain_s=drain_s).run()
+    app = create_app(config, plugins=plugins)
+    create_server(app, host=host, port=port, drain_s=drain_s).run()
+    if app.failure is not None:
+        raise app.failure

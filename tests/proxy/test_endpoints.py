@@ -352,3 +352,14 @@ async def test_many_requests_at_once(upstream: FakeUpstream, tmp_path: Path) -> 
             *(fetch(f"{proxy.url}/v1/embeddings", data=b"{}") for _ in range(150))
         )
     assert {status for status, _, _ in answers} == {200}
+
+
+def test_an_app_that_cannot_start_says_why(tmp_path: Path) -> None:
+    bad = {"balanced2": {"stages": [{"use": "no_such_stage"}]}}
+    config = passthrough("http://127.0.0.1:9", store="memory://", pipelines=bad)
+    settings = ProxySettings(state_dir=tmp_path, secret=b"s" * 32)
+    app = create_app(config, settings=settings)
+    server = create_server(app, port=0)
+    server.run()
+    assert not server.started
+    assert "no_such_stage" in str(app.failure)
