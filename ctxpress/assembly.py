@@ -96,7 +96,7 @@ def build_pipeline(
         settings=PipelineSettings(
             min_tokens=config.min_tokens, deadline_ms=config.deadline_ms, strict=config.strict
         ),
-        memory=OutcomeMemory(store, near, ttl_s=ttl_s),
+        memory=OutcomeMemory(store, near, ttl_s=ttl_s, executor=executor),
         store=store,
         near=near,
         executor=executor,

@@ -6,15 +6,15 @@ pipelines. Build one with ``create_compressor`` (module ``assembly``).
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
+from ctxpress.aside import INLINE_SIZE, aside
 from ctxpress.cache.key import Namespace
 from ctxpress.cache.store import Store
 from ctxpress.document import ContextDocument
@@ -45,11 +45,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 Message = dict[str, Any]
-
-_PARSE_INLINE_BYTES = 32_768  # larger bodies are parsed in a thread so that the loop stays free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +134,7 @@ class RequestCompressor:
             return CompressedBody(body=raw, report=_skipped(policy.pipeline, Skip.OFF))
         options = entry.options if entry else ParseOptions()
         try:
-            parsed = await self._off_loop(len(raw), lambda: parse(format_name, raw, options))
+            parsed = await aside(self._executor, len(raw), lambda: parse(format_name, raw, options))
         except FormatError as error:
             if error.code is None:
                 raise
@@ -163,7 +159,9 @@ class RequestCompressor:
         body, report = parsed.body, result.report
         if report.applied:
             try:
-                body = await self._off_loop(len(raw), lambda: render(parsed, result.document))
+                body = await aside(
+                    self._executor, len(raw), lambda: render(parsed, result.document)
+                )
             except FormatError as error:
                 report = dataclasses.replace(
                     report,
@@ -187,9 +185,8 @@ class RequestCompressor:
         """
         entry = self._entry(policy.pipeline)
         options = entry.options if entry else ParseOptions()
-        parsed = await self._off_loop(
-            _PARSE_INLINE_BYTES + 1, lambda: parse_messages(messages, model, options)
-        )
+        size = INLINE_SIZE + 1  # unknown without a walk over the messages
+        parsed = await aside(self._executor, size, lambda: parse_messages(messages, model, options))
         result = await self._run(parsed.document, entry, policy)
         if isinstance(result, Report):
             return CompressedMessages(messages=messages, report=result)
@@ -212,7 +209,8 @@ class RequestCompressor:
         if entry is None:
             raise ConfigError("name a pipeline")
         parse_options = entry.options
-        document = await self._off_loop(
+        document = await aside(
+            self._executor,
             sum(len(one.text) for one in given),
             lambda: to_context(given, question=question, model=None, options=parse_options),
         )
@@ -306,11 +304,6 @@ class RequestCompressor:
         if entry is None:
             raise ConfigError(f"no pipeline is called {name!r}{did_you_mean(name, self.pipelines)}")
         return entry
-
-    async def _off_loop(self, size_bytes: int, function: Callable[[], T]) -> T:
-        if size_bytes <= _PARSE_INLINE_BYTES:
-            return function()
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     def _observe(self, report: Report) -> None:
         for observer in self._observers:

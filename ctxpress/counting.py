@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
+from ctxpress.aside import INLINE_SIZE, aside
 from ctxpress.stage import TokenCounter
 
 __all__ = ["CountCache", "Counting"]
 
-_INLINE_CHARACTERS = 2_000  # below this a thread costs more than the counting
+_COUNT_COST = INLINE_SIZE // 2_000  # how many times slower counting is than other work on a text
+_TEXT_COST = 100  # what counting a short text takes, in characters
 
 
 class CountCache:
@@ -47,7 +48,8 @@ class Counting:
 
     async def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of every text, in order."""
-        keys = [self._key(text) for text in texts]
+        size = sum(map(len, texts))
+        keys = await aside(self._executor, size // 10, lambda: [self._key(text) for text in texts])
         counts = [self._cache.get(key) for key in keys]
         missing = [i for i, count in enumerate(counts) if count is None]
         if missing:
@@ -62,11 +64,11 @@ class Counting:
         return sum(await self.count(texts))
 
     async def _count(self, texts: list[str]) -> list[int]:
-        if sum(map(len, texts)) < _INLINE_CHARACTERS:
-            return [self.counter.count(text) for text in texts]
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._executor, lambda: [self.counter.count(text) for text in texts]
+        size = sum(map(len, texts)) + _TEXT_COST * (len(texts) - 1)
+        return await aside(
+            self._executor,
+            size * _COUNT_COST,
+            lambda: [self.counter.count(text) for text in texts],
         )
 
     def _key(self, text: str) -> bytes:

@@ -10,10 +10,10 @@ import dataclasses
 import re
 
 from ctxpress.document import Block, ContextDocument, Span
-from ctxpress.models.language import detect_language
+from ctxpress.models.language import UNDETERMINED, detect_language
 from ctxpress.stage import Skip, StageSkip
 
-__all__ = ["mask_languages", "unmask"]
+__all__ = ["Hidden", "mask_languages", "unmask"]
 
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
 
@@ -40,11 +40,11 @@ def mask_languages(
         blocks.append(block.with_spans(spans) if masked else block)
         hidden.append(frozenset(masked))
     if foreign and not left:
-        names = ", ".join(sorted(foreign))
+        names = " or ".join(sorted(foreign - {UNDETERMINED})) or "a language that cannot be told"
         raise StageSkip(
             Skip.LANGUAGE,
             f"the text is in {names}, and the model was measured only on "
-            f"{', '.join(sorted(languages))}",
+            f"{', '.join(sorted(languages))}; use a stage whose model was measured on it",
         )
     return document.with_blocks(tuple(blocks)), tuple(hidden)
 
@@ -62,7 +62,7 @@ def _mask_block(
             continue
         for piece in _paragraphs(span, block.original):
             language = detect_language(piece.text)
-            language = overall if language == "und" else language
+            language = overall if language == UNDETERMINED else language
             if language in languages or not piece.text.strip():
                 spans.append(piece)
                 continue

@@ -20,6 +20,8 @@ def check_laws(before: ContextDocument, after: ContextDocument, *, extractive: b
 
     :raises LawError: naming the law and the block's pointer, never quoting the text.
     """
+    if not isinstance(after, ContextDocument):
+        raise LawError(f"the stage returned {type(after).__name__}, not a ContextDocument")
     if len(before.blocks) != len(after.blocks):
         raise LawError(
             f"the stage was given {len(before.blocks)} blocks, returned {len(after.blocks)}"
@@ -56,20 +58,28 @@ def check_protected(old: Block, new: Block) -> None:
 def check_extractive(old: Block, new: Block) -> None:
     """Law 2: every span of ``new`` is exactly the ranges of the original that it claims.
 
+    What an earlier stage wrote may stay as it is: this stage did not write it.
+
     :raises LawError: where text and ranges differ, ranges overlap, or text comes back that an
         earlier stage had deleted.
     """
     original = new.original
-    for span in new.spans:
-        if span.text != "".join(original[start:end] for start, end in span.kept):
+    written = {span for span in old.spans if span.text != _joined(original, span.kept)}
+    spans = [span for span in new.spans if span not in written] if written else new.spans
+    for span in spans:
+        if span.text != _joined(original, span.kept):
             raise LawError(f"{new.pointer}: a span's text is not made of its ranges")
         position = 0
         for start, end in span.kept:
             if not position <= start < end <= len(original):
                 raise LawError(f"{new.pointer}: the range {start}:{end} is out of order or bounds")
             position = end
-    if not _contained(_sorted_ranges(new.spans), _sorted_ranges(old.spans)):
+    if not _contained(_sorted_ranges(spans), _sorted_ranges(old.spans)):
         raise LawError(f"{new.pointer}: a range is used twice or was deleted before")
+
+
+def _joined(original: str, kept: Sequence[Range]) -> str:
+    return "".join(original[start:end] for start, end in kept)
 
 
 def _sorted_ranges(spans: Sequence[Span]) -> list[Range]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from concurrent.futures import Executor
 from typing import Any
 
 import orjson
 
+from ctxpress.aside import aside
 from ctxpress.cache.key import Namespace
 from ctxpress.cache.store import Store
 from ctxpress.document import Block, ContextDocument, Kind, Range, Source, Span
@@ -51,10 +53,22 @@ def memo_key(
 class Memo:
     """Stage results in this process and in the shared store. Store failures only cost time."""
 
-    def __init__(self, store: Store, near: Store, *, ttl_s: float) -> None:
+    def __init__(
+        self, store: Store, near: Store, *, ttl_s: float, executor: Executor | None = None
+    ) -> None:
         self._store = store
         self._near = near
         self._ttl_s = ttl_s
+        self._executor = executor
+
+    async def key(
+        self, namespace: Namespace, fingerprint: str, given: ContextDocument, context: StageContext
+    ) -> str:
+        """:func:`memo_key`, off the loop where the text is long."""
+        size = sum(len(block.original) for block in given.blocks)
+        return await aside(
+            self._executor, size, lambda: memo_key(namespace, fingerprint, given, context)
+        )
 
     async def load(
         self, namespace: Namespace, key: str, given: ContextDocument
@@ -69,27 +83,38 @@ class Memo:
                 return None
             if value is not None:
                 await self._near.put(key, value, ttl_s=self._ttl_s)
-        data = namespace.open(key, value)
-        if data is None:
+        if value is None:
             return None
-        try:
-            version, stored = orjson.loads(data)
-            if version != _VERSION or len(stored) != len(given.blocks):
-                return None
-            blocks = [_decode(*pair) for pair in zip(given.blocks, stored, strict=True)]
-        except (ValueError, TypeError, IndexError):
-            return None
-        return given.with_blocks(tuple(blocks))
+        return await aside(
+            self._executor, len(value), lambda: _read(namespace.open(key, value), given)
+        )
 
     async def save(self, namespace: Namespace, key: str, after: ContextDocument) -> None:
         """Remember a result."""
-        data = orjson.dumps([_VERSION, [_encode(block) for block in after.blocks]])
-        sealed = namespace.seal(key, data)
+        size = sum(len(block.original) for block in after.blocks)
+        sealed = await aside(self._executor, size, lambda: namespace.seal(key, _written(after)))
         try:
             await self._near.put(key, sealed, ttl_s=self._ttl_s)
             await self._store.put(key, sealed, ttl_s=self._ttl_s)
         except StoreError as error:
             logger.debug("memo not stored: %s", error)
+
+
+def _written(after: ContextDocument) -> bytes:
+    return orjson.dumps([_VERSION, [_encode(block) for block in after.blocks]])
+
+
+def _read(data: bytes | None, given: ContextDocument) -> ContextDocument | None:
+    if data is None:
+        return None
+    try:
+        version, stored = orjson.loads(data)
+        if version != _VERSION or len(stored) != len(given.blocks):
+            return None
+        blocks = [_decode(*pair) for pair in zip(given.blocks, stored, strict=True)]
+    except (ValueError, TypeError, IndexError):
+        return None
+    return given.with_blocks(tuple(blocks))
 
 
 def _encode(block: Block) -> list[Any]:

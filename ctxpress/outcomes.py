@@ -7,11 +7,13 @@ with the tenant's key: damaged, foreign or forged ones are misses (laws 7 and 8)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from ctxpress.aside import aside
 from ctxpress.cache.key import Namespace
 from ctxpress.cache.store import Store
 from ctxpress.document import Block, Kind, Range, Span
@@ -124,10 +126,13 @@ class OutcomeMemory:
     sent, it sends again. ``ttl_s`` must be longer than providers keep their prompt caches.
     """
 
-    def __init__(self, store: Store, near: Store, *, ttl_s: float) -> None:
+    def __init__(
+        self, store: Store, near: Store, *, ttl_s: float, executor: Executor | None = None
+    ) -> None:
         self._store = store
         self._near = near
         self._ttl_s = ttl_s
+        self._executor = executor
 
     async def recall(
         self, namespace: Namespace, keys: Sequence[str], lengths: Sequence[int]
@@ -144,10 +149,7 @@ class OutcomeMemory:
             else:
                 for i, value in zip(missing, fetched, strict=True):
                     values[i] = value
-        outcomes = [
-            _open(namespace, key, value, length)
-            for key, value, length in zip(keys, values, lengths, strict=True)
-        ]
+        outcomes = await self._open_all(namespace, keys, values, lengths)
         found = [i for i in missing if outcomes[i] is not None]
         for i in found:
             sealed = values[i]
@@ -163,24 +165,57 @@ class OutcomeMemory:
         When the shared store fails, every block goes untouched (law 3): that, too, is remembered
         here, so that this process repeats it. The second value says whether the store held.
         """
-        items = [(key, namespace.seal(key, outcome.encode())) for key, outcome in decided]
+        keys = [key for key, _ in decided]
+        lengths = [outcome.length for _, outcome in decided]
+        items = await self._seal_all(namespace, decided)
+        reachable = True
+        held: Sequence[bytes | None]
         try:
             held = await self._store.set_many_if_absent(items, ttl_s=self._ttl_s)
         except StoreError:
-            untouched = [
-                (key, Outcome(length=outcome.length, skipped=Skip.STORE_FAILED))
-                for key, outcome in decided
-            ]
-            sealed = [(key, namespace.seal(key, outcome.encode())) for key, outcome in untouched]
-            await self._near.set_many_if_absent(sealed, ttl_s=self._ttl_s)
-            return [outcome for _, outcome in untouched], False
-        settled: list[Outcome] = []
-        for (key, outcome), value in zip(decided, held, strict=True):
-            # An unreadable rival value cannot be adopted and must not be overruled: untouched.
-            adopted = _open(namespace, key, value, outcome.length)
-            settled.append(adopted or Outcome(length=outcome.length, skipped=Skip.STORE_FAILED))
-            await self._near.put(key, namespace.seal(key, settled[-1].encode()), ttl_s=self._ttl_s)
-        return settled, True
+            held, reachable = [None] * len(items), False
+        # An unreadable rival value cannot be adopted and must not be overruled: untouched.
+        adopted = [
+            outcome or Outcome(length=length, skipped=Skip.STORE_FAILED)
+            for outcome, length in zip(
+                await self._open_all(namespace, keys, held, lengths), lengths, strict=True
+            )
+        ]
+        # What another request of this process sends meanwhile goes before what the store says.
+        sealed = await self._seal_all(namespace, list(zip(keys, adopted, strict=True)))
+        near = await self._near.set_many_if_absent(sealed, ttl_s=self._ttl_s)
+        settled = await self._open_all(namespace, keys, near, lengths)
+        return [mine or other for mine, other in zip(settled, adopted, strict=True)], reachable
+
+    async def _seal_all(
+        self, namespace: Namespace, decided: Sequence[tuple[str, Outcome]]
+    ) -> list[tuple[str, bytes]]:
+        return await aside(
+            self._executor,
+            _work_size([outcome.length for _, outcome in decided]),
+            lambda: [(key, namespace.seal(key, outcome.encode())) for key, outcome in decided],
+        )
+
+    async def _open_all(
+        self,
+        namespace: Namespace,
+        keys: Sequence[str],
+        values: Sequence[bytes | None],
+        lengths: Sequence[int],
+    ) -> list[Outcome | None]:
+        return await aside(
+            self._executor,
+            _work_size([len(value or b"") for value in values]),
+            lambda: [
+                _open(namespace, key, value, length)
+                for key, value, length in zip(keys, values, lengths, strict=True)
+            ],
+        )
+
+
+def _work_size(lengths: Sequence[int]) -> int:
+    """Characters or bytes, and something for every seal."""
+    return sum(lengths) + 100 * len(lengths)
 
 
 def _open(namespace: Namespace, key: str, value: bytes | None, length: int) -> Outcome | None:

@@ -26,12 +26,21 @@ DocumentLike = str | Document | Mapping[str, Any]
 
 SEPARATOR = "\n\n"
 
+_FIELDS: tuple[tuple[str, tuple[type, ...], str], ...] = (
+    ("text", (str,), "a string"),
+    ("id", (str, type(None)), "a string"),
+    ("title", (str, type(None)), "a string"),
+    ("score", (float, int, type(None)), "a number"),
+)
+
 
 def read_documents(given: Sequence[DocumentLike]) -> list[Document]:
     """Strings, ``Document`` objects and mappings as ``Document`` objects.
 
-    :raises ConfigError: one is none of these; the message names its place.
+    :raises ConfigError: one is none of these, or ``given`` no list; the message names the place.
     """
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Sequence):
+        raise ConfigError(f"documents: a list of documents is needed, not {type(given).__name__}")
     return [_read(number, one) for number, one in enumerate(given)]
 
 
@@ -95,7 +104,7 @@ def _read(number: int, given: DocumentLike) -> Document:
     if isinstance(given, str):
         return Document(text=given)
     if isinstance(given, Document):
-        return given
+        return _checked(number, given)
     fields = {field.name for field in dataclasses.fields(Document)}
     if not isinstance(given, Mapping) or not isinstance(given.get("text"), str):
         raise ConfigError(
@@ -105,4 +114,14 @@ def _read(number: int, given: DocumentLike) -> Document:
     unknown = sorted(set(given) - fields)
     if unknown:
         raise ConfigError(f"documents[{number}]: unknown key {unknown[0]!r}")
-    return Document(**given)
+    return _checked(number, Document(**given))
+
+
+def _checked(number: int, document: Document) -> Document:
+    for name, types, wanted in _FIELDS:
+        value = getattr(document, name)
+        if isinstance(value, bool) or not isinstance(value, types):
+            raise ConfigError(
+                f"documents[{number}].{name}: {wanted} is needed, not {type(value).__name__}"
+            )
+    return document

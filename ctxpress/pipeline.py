@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ctxpress.aside import aside
 from ctxpress.cache.key import Namespace
 from ctxpress.cache.store import Store
 from ctxpress.conversation import Lookup, Place, lookups, untouched_keys
@@ -28,7 +30,7 @@ from ctxpress.report import Report
 from ctxpress.report_builder import summarise
 from ctxpress.stage import Skip, StageContext, TokenCounter
 from ctxpress.stage_runner import StageRunner
-from ctxpress.work import BuiltStage, Work, free_texts
+from ctxpress.work import BuiltStage, Work, free_text
 
 __all__ = ["Pipeline", "PipelineResult", "PipelineSettings", "RunOptions"]
 
@@ -111,7 +113,7 @@ class Pipeline:
         self._stage_executor = stage_executor
         self._counts = counts
         self._ttl_s = ttl_s
-        self._runner = StageRunner(self._stages, Memo(store, near, ttl_s=ttl_s))
+        self._runner = StageRunner(self._stages, Memo(store, near, ttl_s=ttl_s, executor=executor))
 
     @property
     def version(self) -> str:
@@ -135,7 +137,14 @@ class Pipeline:
         counting = Counting(counter, self._counts, self._executor)
         tokens_before = await counting.count([block.text for block in document.blocks])
         plan = _Plan(document=document, blocks=list(document.blocks))
-        known = lookups(document, namespace, observed=not options.applied, variant=options.variant)
+        size = _size(document)
+        known = await aside(
+            self._executor,
+            size,
+            lambda: lookups(
+                document, namespace, observed=not options.applied, variant=options.variant
+            ),
+        )
         await self._recall(plan, known, namespace, tokens_before)
         work = await self._prepare(plan, namespace, counting, tokens_before)
         context = self._context(counter, sum(tokens_before), options, started)
@@ -152,20 +161,24 @@ class Pipeline:
             await self.remember_untouched(document, namespace=namespace, code=Skip.OBSERVE)
         result = document.with_blocks(tuple(plan.blocks))
         tokens_after = await counting.count([block.text for block in result.blocks])
-        report = summarise(
-            pipeline=self.name,
-            counter=counter,
-            before=document,
-            after=result,
-            tokens_before=tokens_before,
-            tokens_after=tokens_after,
-            work=work,
-            stages=reports,
-            remembered=tuple(plan.outcomes.values()),
-            cache_risk=plan.cache_risk,
-            elapsed_ms=(time.monotonic() - started) * 1000,
-            min_tokens=self.settings.min_tokens,
-            applied=options.applied,
+        report = await aside(
+            self._executor,
+            size,
+            lambda: summarise(
+                pipeline=self.name,
+                counter=counter,
+                before=document,
+                after=result,
+                tokens_before=tokens_before,
+                tokens_after=tokens_after,
+                work=work,
+                stages=reports,
+                remembered=tuple(plan.outcomes.values()),
+                cache_risk=plan.cache_risk,
+                elapsed_ms=(time.monotonic() - started) * 1000,
+                min_tokens=self.settings.min_tokens,
+                applied=options.applied,
+            ),
         )
         return PipelineResult(document=result if options.applied else document, report=report)
 
@@ -197,12 +210,13 @@ class Pipeline:
         for (index, _), outcome in zip(keys, outcomes, strict=True):
             if outcome is not None:
                 plan.outcomes.setdefault(index, outcome)
+        await aside(self._executor, _size(plan.document), lambda: _apply_remembered(plan))
         for one in known:
             index = one.place.index
             block, remembered = blocks[index], plan.outcomes.get(index)
             if remembered is not None:
-                plan.blocks[index] = apply_outcome(block, remembered)
-            elif block.turn == newest:
+                continue
+            if block.turn == newest:
                 plan.fresh.append(one.place)
             elif _was_eligible(block) and tokens[index] >= self.settings.min_tokens:
                 plan.cache_risk += 1
@@ -216,12 +230,7 @@ class Pipeline:
     ) -> list[Work]:
         """The fresh blocks as work items: which are too small, which must not see the question."""
         blocks = plan.document.blocks
-        per_message: dict[int, int] = {}
-        for place in plan.fresh:
-            block = blocks[place.index]
-            if compressible(block):
-                size = await counting.total(free_texts(block))
-                per_message[block.message] = per_message.get(block.message, 0) + size
+        sizes = await self._free_sizes(plan, counting)
         last_breakpoint = max((i for i, b in enumerate(blocks) if b.cache_breakpoint), default=-1)
         shared = await self._shared_prefixes(plan, namespace, tokens)
         work: list[Work] = []
@@ -234,10 +243,22 @@ class Pipeline:
                 item.skipped = Skip.STORE_FAILED
             elif not compressible(block):
                 item.skipped = Skip.PROTECTED
-            elif per_message[block.message] < self.settings.min_tokens:
+            elif sizes is not None and sizes[block.message] < self.settings.min_tokens:
                 item.skipped = Skip.BELOW_MIN_TOKENS
             work.append(item)
         return work
+
+    async def _free_sizes(self, plan: _Plan, counting: Counting) -> Counter[int] | None:
+        """Free tokens of every message that is being decided; ``None`` where nobody asks."""
+        if self.settings.min_tokens <= 0:
+            return None
+        candidates = [plan.document.blocks[place.index] for place in plan.fresh]
+        candidates = [block for block in candidates if compressible(block)]
+        counts = await counting.count([free_text(block) for block in candidates])
+        sizes: Counter[int] = Counter()
+        for block, count in zip(candidates, counts, strict=True):
+            sizes[block.message] += count
+        return sizes
 
     async def _shared_prefixes(
         self, plan: _Plan, namespace: Namespace, tokens: Sequence[int]
@@ -291,22 +312,11 @@ class Pipeline:
         if not work:
             return
         places_of = [known[item.place.index] for item in work]
-        outcomes = [
-            outcome_of(
-                item.before,
-                item.block,
-                extractive=item.extractive,
-                skipped=item.skipped,
-                shared=item.shared,
-            )
-            for item in work
-        ]
+        size = sum(len(item.before.original) for item in work)
+        outcomes = await aside(self._executor, size, lambda: [_outcome(item) for item in work])
         keys = [one.key for one in places_of]
         settled, _ = await self._memory.settle(namespace, list(zip(keys, outcomes, strict=True)))
-        for item, outcome in zip(work, settled, strict=True):
-            if outcome.skipped is Skip.STORE_FAILED:
-                item.skipped = Skip.STORE_FAILED
-            plan.blocks[item.place.index] = apply_outcome(item.before, outcome)
+        await aside(self._executor, size, lambda: _apply_settled(plan, work, settled))
         # Later turns may come without this request's own wishes: the first variant stands for all.
         bases = [
             (one.base, outcome)
@@ -315,6 +325,34 @@ class Pipeline:
         ]
         if bases:
             await self._memory.settle(namespace, bases)
+
+
+def _size(document: ContextDocument) -> int:
+    """Characters of text, and something for every block."""
+    return sum(100 + len(block.original) for block in document.blocks)
+
+
+def _apply_remembered(plan: _Plan) -> None:
+    for index, outcome in plan.outcomes.items():
+        plan.blocks[index] = apply_outcome(plan.document.blocks[index], outcome)
+
+
+def _outcome(item: Work) -> Outcome:
+    skipped = item.skipped or next(iter(item.stage_skips), None)
+    return outcome_of(
+        item.before,
+        item.block,
+        extractive=item.extractive,
+        skipped=skipped,
+        shared=item.shared,
+    )
+
+
+def _apply_settled(plan: _Plan, work: Sequence[Work], settled: Sequence[Outcome]) -> None:
+    for item, outcome in zip(work, settled, strict=True):
+        if outcome.skipped is Skip.STORE_FAILED:
+            item.skipped = Skip.STORE_FAILED
+        plan.blocks[item.place.index] = apply_outcome(item.before, outcome)
 
 
 def compressible(block: Block) -> bool:

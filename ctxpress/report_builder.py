@@ -90,7 +90,7 @@ def _sentence(
     for report in stages:
         if report.skipped is code and report.reason is not None:
             return f"stage {report.stage}: {report.reason}"
-    return _SENTENCES.get(code, str(code))
+    return SENTENCES.get(code, str(code))
 
 
 def _protected_sentence(document: ContextDocument, tokens: Sequence[int]) -> str:
@@ -119,12 +119,18 @@ def _protected_tokens(blocks: Sequence[Block], tokens: Sequence[int], counter: T
     return round(total)
 
 
-_SENTENCES = {
-    Skip.NOTHING_TO_COMPRESS: "the request carries no text",
+SENTENCES = {
+    Skip.NOTHING_TO_COMPRESS: "there is no text that the stages work on",
     Skip.BYPASS: "the newest blocks were first sent with x-ctxpress-bypass and go as they went",
     Skip.DEADLINE: "the time budget ran out when the newest blocks were first sent",
     Skip.OBSERVE: "the newest blocks were first sent untouched, in mode observe",
     Skip.EARLIER_TURN: "every block was sent in an earlier turn and goes as it went then",
     Skip.STORE_FAILED: "the store could not be reached, so nothing may be rewritten; see readyz",
+    Skip.LANGUAGE: "the newest blocks are in a language on which the model was not measured",
+    Skip.SHARED_PREFIX: "many conversations share the newest blocks as a cached prefix; use stages "
+    "that do not depend on the question",
+    Skip.STAGE_FAILED: "a stage failed when the newest blocks were first sent; the log names it",
+    Skip.LAW_BROKEN: "a stage broke a law when the newest blocks were first sent; the log names it",
+    Skip.INFLATED: "the stages' results had more tokens than the newest blocks",
     Skip.NO_SAVING: "the stages kept everything; lower keep_ratio",
 }

@@ -20,7 +20,7 @@ from ctxpress.compressor import RequestCompressor, RequestPolicy
 from ctxpress.config import PRESETS, Config, PipelineConfig, PluginsConfig, StageConfig
 from ctxpress.config_file import load_config_and_plugins
 from ctxpress.document import ContextDocument, Kind, Role
-from ctxpress.errors import ConfigError
+from ctxpress.errors import ConfigError, FormatError
 from ctxpress.formats.options import ParseOptions
 from ctxpress.formats.segmentation import segment
 from ctxpress.manager import PluginManager, create_plugin_manager
@@ -89,9 +89,12 @@ class Pipeline:
     def from_stages(
         cls, *stages: Mapping[str, Any], strict: bool = False, store: str = "memory://"
     ) -> Pipeline:
-        """A pipeline of stages given as mappings: ``{"use": "token_classification", …}``."""
+        """A pipeline of stages given as mappings: ``{"use": "token_classification", …}``.
+
+        :raises ConfigError: a stage or an option is wrong.
+        """
         config = PipelineConfig(
-            stages=tuple(StageConfig.model_validate(dict(stage)) for stage in stages),
+            stages=tuple(_stage(number, stage) for number, stage in enumerate(stages)),
             min_tokens=0,
             deadline_ms=PATIENT_MS,
             strict=strict,
@@ -106,10 +109,13 @@ class Pipeline:
         """Run over a document that you built; ``options`` are those of ``RunOptions``.
 
         Equal documents with equal options give equal results; other options decide anew.
+
+        :raises ConfigError: a ratio out of (0, 1] or a budget below 1.
         """
-        return await self._compressor.compress_document(
-            document, self._policy(), RunOptions(**options)
-        )
+        _expect("document", document, ContextDocument)
+        wanted = RunOptions(**options)
+        _check_budget(wanted.keep_ratio, wanted.target_tokens)
+        return await self._compressor.compress_document(document, self._policy(), wanted)
 
     async def compress_messages(
         self,
@@ -118,9 +124,15 @@ class Pipeline:
         model: str | None = None,
         keep_ratio: float | None = None,
     ) -> CompressedMessageList:
-        """Compress OpenAI or Anthropic messages."""
+        """Compress OpenAI or Anthropic messages.
+
+        :raises FormatError: ``messages`` is not a list of messages.
+        :raises ConfigError: a ratio out of (0, 1].
+        """
+        _check_budget(keep_ratio, None)
+        _expect("model", model, str, None)
         result = await self._compressor.compress_messages(
-            [dict(message) for message in messages], model, self._policy(keep_ratio)
+            _read_messages(messages), model, self._policy(keep_ratio)
         )
         return CompressedMessageList(messages=result.messages, report=result.report)
 
@@ -159,6 +171,9 @@ async def acompress(
 
     :raises ConfigError: a ratio out of (0, 1], or an unknown pipeline.
     """
+    _expect("text", text, str)
+    _expect("question", question, str, None)
+    _expect("model", model, str, None)
     _check(keep_ratio, target_tokens)
     options = ParseOptions()
     spans = segment(text, role=Role.USER, kind=Kind.PROSE, options=options, ask=False)
@@ -187,6 +202,7 @@ async def acompress_messages(
     :raises ConfigError: a ratio out of (0, 1], or an unknown pipeline.
     """
     _check(keep_ratio, None)
+    _read_messages(messages)
     async with _open(pipeline, config, strict=False) as held:
         return await held.compress_messages(messages, model=model, keep_ratio=keep_ratio)
 
@@ -208,6 +224,8 @@ async def acompress_documents(
 
     :raises ConfigError: a ratio out of (0, 1], or an unknown pipeline.
     """
+    _expect("question", question, str, None)
+    _expect("model", model, str, None)
     _check(keep_ratio, budget_tokens)
     given = read_documents(documents)
     ratio = _ratio(keep_ratio, budget_tokens, pipeline)
@@ -252,11 +270,52 @@ def _default_manager() -> PluginManager:
     return create_plugin_manager()
 
 
-def _check(keep_ratio: float | None, target_tokens: int | None) -> None:
+def _stage(number: int, stage: Mapping[str, Any]) -> StageConfig:
+    try:
+        return StageConfig.model_validate(dict(stage))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"stages[{number}]: a mapping with the stage's name under 'use' and its options "
+            f"is needed; got {stage!r}"
+        ) from error
+
+
+def _read_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
+        raise FormatError(f"messages: a list of messages is needed, not {_kind(messages)}")
+    for number, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            raise FormatError(f"messages[{number}]: a mapping is needed, not {_kind(message)}")
+    return [dict(message) for message in messages]
+
+
+def _expect(name: str, value: object, *types: type | None) -> None:
+    """Say which argument is wrong here, before something deep inside stumbles over it."""
+    if not any(value is None if kind is None else isinstance(value, kind) for kind in types):
+        names = " or ".join("None" if kind is None else kind.__name__ for kind in types)
+        raise TypeError(f"{name}: {names} is needed, not {_kind(value)}")
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
+def _check_budget(keep_ratio: float | None, target_tokens: int | None) -> None:
+    for name, value, types in (
+        ("keep_ratio", keep_ratio, (float, int, None)),
+        ("a budget in tokens", target_tokens, (int, None)),
+    ):
+        if isinstance(value, bool):
+            raise TypeError(f"{name}: a number is needed, not bool")
+        _expect(name, value, *types)
     if keep_ratio is not None and not 0 < keep_ratio <= 1:
         raise ConfigError(f"keep_ratio is the fraction kept, in (0, 1]; got {keep_ratio}")
     if target_tokens is not None and target_tokens < 1:
         raise ConfigError(f"a budget in tokens is at least 1; got {target_tokens}")
+
+
+def _check(keep_ratio: float | None, target_tokens: int | None) -> None:
+    _check_budget(keep_ratio, target_tokens)
     if keep_ratio is not None and target_tokens is not None:
         raise ConfigError("give a keep_ratio or a budget in tokens, not both")
 

@@ -148,11 +148,14 @@ class Stage(Protocol):
 
 
 class StageSkip(Exception):
-    """Raised by a stage that has nothing to do; ``code`` and ``reason`` go into the report."""
+    """Raised by a stage that has nothing to do; ``code`` and ``reason`` go into the report.
+
+    :raises ValueError: ``code`` is not one of :class:`Skip`: every code has its documentation.
+    """
 
     def __init__(self, code: Skip, reason: str) -> None:
         super().__init__(reason)
-        self.code = code
+        self.code = Skip(code)
         self.reason = reason
 
 

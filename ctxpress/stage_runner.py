@@ -15,11 +15,11 @@ from ctxpress.cache.key import Namespace
 from ctxpress.counting import Counting
 from ctxpress.document import ContextDocument
 from ctxpress.errors import CtxpressError, DeadlineError, LawError, StageError
-from ctxpress.languages import mask_languages, unmask
+from ctxpress.languages import Hidden, mask_languages, unmask
 from ctxpress.laws import check_laws
-from ctxpress.memo import Memo, memo_key
+from ctxpress.memo import Memo
 from ctxpress.stage import Skip, StageContext, StageReport, StageSkip
-from ctxpress.work import BuiltStage, Work, share_out
+from ctxpress.work import Budget, BuiltStage, Work
 
 __all__ = ["StageRunner"]
 
@@ -35,6 +35,7 @@ class _Tally:
     blocks: int = 0
     blocks_run: int = 0
     memo_hits: int = 0
+    failures: int = 0
     skips: Counter[Skip] = field(default_factory=Counter)
     reasons: dict[Skip, str] = field(default_factory=dict)
 
@@ -70,6 +71,7 @@ class StageRunner:
             started = time.monotonic()
             tally = _Tally(blocks=len(open_work))
             blocks = [item.block for item in open_work]
+            budget = Budget(self._stages, number, context, blocks, counting)
             groups = [open_work] if built.traits.scope == "turn" else [[i] for i in open_work]
             for group in groups:
                 if group:
@@ -77,13 +79,16 @@ class StageRunner:
                         built,
                         group,
                         document,
-                        await share_out(self._stages, number, context, group, blocks, counting),
+                        await budget.context_of(group),
                         tally,
                         counting,
                         namespace=namespace,
                         strict=strict,
                     )
-            reports.append(_report(built.name, tally, (time.monotonic() - started) * 1000))
+            report = _report(built.name, tally, (time.monotonic() - started) * 1000)
+            if tally.failures:  # one line a request, however many blocks it has
+                logger.warning("stage %s was skipped: %s", built.name, report.reason)
+            reports.append(report)
         return tuple(reports)
 
     async def _apply(
@@ -118,7 +123,7 @@ class StageRunner:
             if strict:
                 raise _as_stage_error(built.name, error) from error
             code, reason = _failure(built.name, error)
-            logger.warning("stage %s was skipped: %s", built.name, reason)
+            tally.failures += 1
             logger.debug("stage %s failed", built.name, exc_info=error)  # may quote the text
             self._skip(group, tally, code, reason)
 
@@ -132,7 +137,7 @@ class StageRunner:
         """The stage's lawful output, from the memo where it has been computed before."""
         key = None
         if built.traits.scope == "block":
-            key = memo_key(namespace, built.fingerprint, given, context)
+            key = await self._memo.key(namespace, built.fingerprint, given, context)
             known = await self._memo.load(namespace, key, given)
             if known is not None:
                 return known, True
@@ -140,9 +145,10 @@ class StageRunner:
         remaining_s = context.deadline_s - time.monotonic()
         async with asyncio.timeout(remaining_s if math.isfinite(remaining_s) else None):
             masked, hidden = await context.run(lambda: mask_languages(given, languages))
-            result = await built.stage.apply(masked, context)
-            await context.run(lambda: check_laws(masked, result, extractive=extractive))
-        after = unmask(result, hidden)
+            result = await _apply_stage(built, masked, context)
+            after = await context.run(
+                lambda: _checked(masked, result, hidden, extractive=extractive)
+            )
         if key is not None:
             await self._memo.save(namespace, key, after)
         return after, False
@@ -177,7 +183,32 @@ class StageRunner:
     def _skip(self, group: Sequence[Work], tally: _Tally, code: Skip, reason: str) -> None:
         for item in group:
             tally.skip(code, reason)
-            item.reasons.append(code)
+            item.stage_skips.append(code)
+
+
+def _checked(
+    given: ContextDocument, result: ContextDocument, hidden: Hidden, *, extractive: bool
+) -> ContextDocument:
+    check_laws(given, result, extractive=extractive)
+    return unmask(result, hidden)
+
+
+async def _apply_stage(
+    built: BuiltStage, document: ContextDocument, context: StageContext
+) -> ContextDocument:
+    """The stage's result; what is no ``Exception`` becomes one, for a library may call ``exit``.
+
+    :raises StageError: the stage raised ``SystemExit``, a cancellation of its own, or the like.
+    """
+    try:
+        return await built.stage.apply(document, context)
+    except (Exception, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise  # the request ends, or its time does
+        raise StageError(f"{built.name} raised {type(error).__name__}") from error
 
 
 def _report(name: str, tally: _Tally, elapsed_ms: float) -> StageReport:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -156,7 +157,8 @@ async def _check_one(stage: Stage, document: ContextDocument, context: StageCont
         if traits.scope == "turn"
         else [document.with_blocks((block,)) for block in document.blocks]
     )
-    for given in groups:
+    for untouched in groups:
+        given = copy.deepcopy(untouched)
         try:
             masked, hidden = mask_languages(given, traits.languages)
             first, second = await asyncio.gather(
@@ -164,6 +166,8 @@ async def _check_one(stage: Stage, document: ContextDocument, context: StageCont
             )
         except StageSkip:
             continue
+        if given != untouched:
+            raise LawError("the stage changed its input")
         check_laws(masked, first, extractive=traits.extractive)
         if first != second:
             raise LawError("the same input gave two results")

@@ -22,6 +22,7 @@ __all__ = ["FEATURES", "TextFeatures"]
 
 _SLICE_CHARACTERS = 2**20  # bounds memory, about 30 bytes a character
 _MAX_WORD_CHARACTERS = 60  # WordPiece gives up on words of more than 100
+_WORDS_A_CALL = 4_096
 _MAX_WORDS_KNOWN = 32_768  # bounds the memory of known words: at most 5 MB
 _NOT_LATIN = re.compile("[^A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ]+")
 _LONG_WORD = re.compile(f"[^ ]{{{_MAX_WORD_CHARACTERS}}}(?=[^ ])")
@@ -141,11 +142,15 @@ class TextFeatures:
         return counted.total(), sum(known[word] * times for word, times in counted.items())
 
     def _cut(self, words: Sequence[str]) -> dict[str, int]:
-        encoding = self._load_tokenizer().encode(
-            words, is_pretokenized=True, add_special_tokens=False
-        )
-        tokens = Counter(encoding.word_ids)
-        return {word: max(tokens[number] - 1, 0) for number, word in enumerate(words)}
+        tokenizer = self._load_tokenizer()
+        pieces: dict[str, int] = {}
+        # The tokenizer keeps the interpreter to itself for a whole call, so calls are short.
+        for start in range(0, len(words), _WORDS_A_CALL):
+            some = words[start : start + _WORDS_A_CALL]
+            encoding = tokenizer.encode(some, is_pretokenized=True, add_special_tokens=False)
+            tokens = Counter(encoding.word_ids)
+            pieces |= {word: max(tokens[number] - 1, 0) for number, word in enumerate(some)}
+        return pieces
 
 
 def _slices(text: str) -> Iterator[str]:

@@ -13,7 +13,7 @@ from ctxpress.counting import Counting
 from ctxpress.document import Block
 from ctxpress.stage import Skip, Stage, StageContext, StageTraits
 
-__all__ = ["BuiltStage", "Work", "fingerprint", "free_texts", "share_out"]
+__all__ = ["Budget", "BuiltStage", "Work", "fingerprint", "free_text"]
 
 MIN_KEEP_RATIO = 1e-6
 
@@ -38,6 +38,7 @@ class Work:
 
     ``skipped`` is set where no stage may touch the block, or why none did. ``shared`` forbids
     question-aware stages. ``extractive`` turns false once a stage wrote text of its own.
+    ``stage_skips`` are the codes under which stages left the block as it was.
     """
 
     place: Place
@@ -47,7 +48,7 @@ class Work:
     shared: bool = False
     extractive: bool = True
     skipped: Skip | None = None
-    reasons: list[str] = field(default_factory=list)
+    stage_skips: list[Skip] = field(default_factory=list)
 
 
 def fingerprint(name: str, identity: str, config_json: str) -> str:
@@ -56,48 +57,71 @@ def fingerprint(name: str, identity: str, config_json: str) -> str:
     return hashlib.sha256(joined.encode()).hexdigest()
 
 
-def free_texts(block: Block) -> list[str]:
-    """A block's unprotected texts."""
-    return [span.text for span in block.spans if not span.protected]
+def free_text(block: Block) -> str:
+    """A block's unprotected text, as one string: a block may have a hundred thousand spans."""
+    return "".join(span.text for span in block.spans if not span.protected)
 
 
-async def share_out(
-    stages: Sequence[BuiltStage],
-    number: int,
-    context: StageContext,
-    group: Sequence[Work],
-    everything: Sequence[Block],
-    counting: Counting,
-) -> StageContext:
-    """The context of stage ``number`` for ``group``: its part of the request's own budget.
+class Budget:
+    """Shares a request's own budget out over the stages, and over the blocks of each.
 
     A request's ``keep_ratio`` is for the whole pipeline. Stages that have a ratio take a share in
     proportion to its logarithm; the last of them takes whatever is left to reach the target, and
-    alone answers for ``target_tokens``, which is shared out over blocks by their free text:
-    ``everything`` holds all blocks as they were when the stage began.
+    alone answers for ``target_tokens``, which is shared out over blocks by their free text. One
+    object a stage: ``everything`` are all blocks as they are when the stage begins.
     """
-    own = stages[number].traits.keep_ratio
-    if own is None:
-        return dataclasses.replace(context, keep_ratio=None, target_tokens=None)
-    last = all(stage.traits.keep_ratio is None for stage in stages[number + 1 :])
-    target_tokens = None
-    if last and context.target_tokens is not None:
-        blocks = [item.block for item in group]
-        target_tokens = await _target(context.target_tokens, blocks, everything, counting)
-    ratio = context.keep_ratio
-    if ratio is not None:
-        if last:
-            before = await _free_tokens([item.before for item in group], counting)
-            now = await _free_tokens([item.block for item in group], counting)
-            ratio = min(1.0, ratio * before / now) if now else 1.0
-        else:
-            ratio **= _part(stages, own)
-        ratio = max(ratio, MIN_KEEP_RATIO)
-    return dataclasses.replace(context, keep_ratio=ratio, target_tokens=target_tokens)
 
+    def __init__(
+        self,
+        stages: Sequence[BuiltStage],
+        number: int,
+        context: StageContext,
+        everything: Sequence[Block],
+        counting: Counting,
+    ) -> None:
+        self._stages = stages
+        self._own = stages[number].traits.keep_ratio
+        self._last = all(stage.traits.keep_ratio is None for stage in stages[number + 1 :])
+        self._context = context
+        self._everything = everything
+        self._counting = counting
+        self._all_sizes: tuple[int, int] | None = None
 
-async def _free_tokens(blocks: Sequence[Block], counting: Counting) -> int:
-    return await counting.total([text for block in blocks for text in free_texts(block)])
+    async def context_of(self, group: Sequence[Work]) -> StageContext:
+        """The stage's context for ``group``, with its part of the budget."""
+        ratio, target = self._context.keep_ratio, self._context.target_tokens
+        if self._own is None or not self._last:
+            target = None
+        if self._own is None:
+            ratio = None
+        if target is not None:
+            target = await self._target(target, [item.block for item in group])
+        if ratio is not None and self._own is not None:
+            if self._last:
+                before = await self._free_tokens([item.before for item in group])
+                now = await self._free_tokens([item.block for item in group])
+                ratio = min(1.0, ratio * before / now) if now else 1.0
+            else:
+                ratio **= _part(self._stages, self._own)
+            ratio = max(ratio, MIN_KEEP_RATIO)
+        return dataclasses.replace(self._context, keep_ratio=ratio, target_tokens=target)
+
+    async def _target(self, budget: int, group: Sequence[Block]) -> int:
+        """The group's part of ``budget``: its protected text, and its share of what that leaves."""
+        if self._all_sizes is None:
+            self._all_sizes = await self._sizes(self._everything)
+        all_free, all_protected = self._all_sizes
+        free, protected = await self._sizes(group)
+        left = max(0, budget - all_protected)
+        return protected + (left * free // all_free if all_free else 0)
+
+    async def _sizes(self, blocks: Sequence[Block]) -> tuple[int, int]:
+        """Free and protected tokens."""
+        free = await self._free_tokens(blocks)
+        return free, await self._counting.total([block.text for block in blocks]) - free
+
+    async def _free_tokens(self, blocks: Sequence[Block]) -> int:
+        return await self._counting.total([free_text(block) for block in blocks])
 
 
 def _part(stages: Sequence[BuiltStage], own: float) -> float:
@@ -105,18 +129,3 @@ def _part(stages: Sequence[BuiltStage], own: float) -> float:
     ratios = [s.traits.keep_ratio for s in stages if s.traits.keep_ratio is not None]
     total = sum(math.log(ratio) for ratio in ratios)
     return math.log(own) / total if total else 1 / len(ratios)
-
-
-async def _target(
-    budget: int, group: Sequence[Block], everything: Sequence[Block], counting: Counting
-) -> int:
-    """The group's part of ``budget``: its protected text, and its share of what that leaves."""
-
-    async def sizes(blocks: Sequence[Block]) -> tuple[int, int]:
-        free = await _free_tokens(blocks, counting)
-        return free, await counting.total([block.text for block in blocks]) - free
-
-    all_free, all_protected = await sizes(everything)
-    free, protected = await sizes(group)
-    left = max(0, budget - all_protected)
-    return protected + (left * free // all_free if all_free else 0)

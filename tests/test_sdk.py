@@ -150,3 +150,62 @@ def test_a_wrong_stage_option_in_a_file_is_named_with_its_line(tmp_path):
         ctxpress.CtxpressError, match=r"ctxpress\.yaml:5: .*did you mean 'keep_ratio'"
     ):
         ctxpress.compress(TEXT, pipeline="rag", config=path)
+
+
+@pytest.mark.parametrize("text", [None, b"bytes", 5, ["a list"]])
+def test_what_is_no_text_is_named(text):
+    with pytest.raises(TypeError, match=f"text: str is needed, not {type(text).__name__}"):
+        ctxpress.compress(text)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"keep_ratio": "0.5"},
+        {"keep_ratio": True},
+        {"target_tokens": 1.5},
+        {"question": 5},
+        {"model": 5},
+    ],
+    ids=str,
+)
+def test_options_of_a_wrong_type_are_named(options):
+    with pytest.raises(TypeError, match="is needed, not"):
+        ctxpress.compress(TEXT, **options)
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        "one text",
+        b"bytes",
+        None,
+        {"text": "a"},
+        [{"text": "a", "id": 5}],
+        [{"text": "a", "score": "1"}],
+    ],
+    ids=str,
+)
+def test_documents_of_a_wrong_type_are_named(documents):
+    with pytest.raises(ctxpress.CtxpressError, match="documents"):
+        ctxpress.compress_documents(None, documents)
+
+
+@pytest.mark.parametrize("messages", ["text", None, {"role": "user"}, [None], ["text"]], ids=str)
+def test_messages_of_a_wrong_type_are_named(messages):
+    with pytest.raises(ctxpress.CtxpressError, match="messages"):
+        ctxpress.compress_messages(messages)
+
+
+@pytest.mark.parametrize("stage", ["token_classification", {"keep_ratio": 0.5}], ids=str)
+def test_a_stage_that_is_not_named_is_the_callers_error(stage):
+    with pytest.raises(ctxpress.CtxpressError, match=r"stages\[0\]"):
+        ctxpress.Pipeline.from_stages(stage)
+
+
+async def test_a_held_pipeline_checks_what_it_is_given():
+    async with ctxpress.Pipeline.from_stages({"use": "token_classification"}) as pipeline:
+        with pytest.raises(TypeError, match="document"):
+            await pipeline.run("text")
+        with pytest.raises(ctxpress.CtxpressError, match="keep_ratio"):
+            await pipeline.compress_messages([], keep_ratio=5)

@@ -10,7 +10,7 @@ from ctxpress.formats.marks import Mark
 
 __all__ = ["fenced_code", "kept_by_tag"]
 
-_KEEP = re.compile(r"<(/?)keep>")
+_KEEP = re.compile(r"<(/?)keep>", re.IGNORECASE)
 _FENCE = re.compile(
     r"^[ \t>]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)\n?",
     re.MULTILINE,

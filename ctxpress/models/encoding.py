@@ -9,6 +9,7 @@ Training and inference both call `encode_text`; there is no second implementatio
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ N_SHAPES = N_CASES * N_BOUNDARIES
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NEWLINE = 10
+_SLICE_CHARACTERS = 16_384
+_WORD_END = re.compile(r"[ \n](?=[ -~])")
+"""A blank before something that cannot combine with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,30 @@ def encode_text(tokenizer: Tokenizer, text: str) -> EncodedText:
     one for one, so offsets stay valid for the caller's string. Characters that the tokenizer drops
     (blanks, controls) belong to no sub-token.
     """
-    encoding = tokenizer.encode(_SURROGATES.sub("\ufffd", text), add_special_tokens=False)
-    token_ids = np.array(encoding.ids, dtype=np.int32)
-    offsets = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
+    well_formed = _SURROGATES.sub("\ufffd", text)
+    ids: list[npt.NDArray[np.int32]] = [np.empty(0, np.int32)]
+    spots: list[npt.NDArray[np.int32]] = [np.empty((0, 2), np.int32)]
+    for start, end in _slices(well_formed):
+        encoding = tokenizer.encode(well_formed[start:end], add_special_tokens=False)
+        ids.append(np.array(encoding.ids, dtype=np.int32))
+        spots.append(np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2) + np.int32(start))
+    token_ids, offsets = np.concatenate(ids), np.concatenate(spots)
     starts, ends = offsets[:, 0].copy(), offsets[:, 1].copy()
     return EncodedText(token_ids, _shapes(text, starts, ends), starts, ends)
+
+
+def _slices(text: str) -> Iterator[tuple[int, int]]:
+    """The text in slices that end where words do, so that they have the tokens of the whole.
+
+    The tokenizer keeps the interpreter to itself for a whole call: two seconds for two megabytes,
+    in which no request would be answered. A slice takes some milliseconds.
+    """
+    start = 0
+    while start < len(text):
+        cut = _WORD_END.search(text, start + _SLICE_CHARACTERS)
+        end = cut.start() + 1 if cut else len(text)
+        yield start, end
+        start = end
 
 
 def _shapes(

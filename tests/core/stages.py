@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+import sys
 import threading
 import time
 
@@ -97,3 +98,45 @@ class Broken(EveryOtherWord):
         while True:
             time.sleep(0.005)
             context.checkpoint()
+
+
+class Rewriter:
+    """Writes text of its own over the first free span of every block."""
+
+    identity = "rewriter:1"
+    traits = StageTraits(extractive=False)
+
+    async def apply(self, document, context):
+        blocks = []
+        for block in document.blocks:
+            free = next(i for i, span in enumerate(block.spans) if not span.protected)
+            spans = list(block.spans)
+            spans[free] = dataclasses.replace(spans[free], text="In short.", kept=())
+            blocks.append(block.with_spans(tuple(spans)))
+        return document.with_blocks(tuple(blocks))
+
+
+class Rogue(EveryOtherWord):
+    """Does what no stage may, in the way it is told to."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.identity = f"rogue:{how}"
+        self.how = how
+
+    async def apply(self, document, context):
+        match self.how:
+            case "exit":
+                raise SystemExit(3)
+            case "exit in a thread":
+                await context.run(lambda: sys.exit(3))
+            case "cancel":
+                raise asyncio.CancelledError
+            case "return nothing":
+                return None
+            case "unknown skip":
+                raise StageSkip("tired", "nobody documents this code")
+            case "change the input":
+                object.__setattr__(document.blocks[0], "spans", ())
+                return document
+        raise AssertionError(self.how)

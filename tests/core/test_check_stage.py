@@ -6,7 +6,7 @@ import pytest
 
 from ctxpress.errors import LawError
 from ctxpress.testing import check_stage
-from tests.core.stages import Broken, EveryOtherWord
+from tests.core.stages import Broken, EveryOtherWord, Rogue
 
 
 def test_a_lawful_stage_passes():
@@ -17,6 +17,13 @@ def test_a_lawful_stage_passes():
 def test_an_unlawful_stage_is_found(how):
     with pytest.raises(LawError, match="sample"):
         check_stage(Broken(how))
+
+
+@pytest.mark.parametrize("how", ["return nothing", "change the input"])
+def test_a_stage_that_keeps_no_contract_is_found(how):
+    for _ in range(2):  # the samples survive it
+        with pytest.raises(LawError, match="sample 'prose'"):
+            check_stage(Rogue(how))
 
 
 def test_what_the_stage_raises_is_passed_on():

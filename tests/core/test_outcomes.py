@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctxpress import report_builder
 from ctxpress.document import Range
 from ctxpress.outcomes import Outcome, apply_outcome, outcome_of
 from ctxpress.stage import Skip
@@ -77,3 +78,10 @@ def test_an_unchanged_block_is_remembered_as_untouched():
 def test_an_outcome_that_would_blank_a_block_leaves_it():
     block = make_block("word  word")
     assert apply_outcome(block, Outcome(length=10, kept=(Range(4, 6),))) is block
+
+
+def test_every_code_under_which_a_block_is_remembered_has_its_own_sentence():
+    before_any_block = {Skip.OFF, Skip.UNPARSEABLE, Skip.UNSUPPORTED_TRANSPORT, Skip.TOO_LARGE}
+    before_any_block |= {Skip.UNSUPPORTED_SHAPE, Skip.DUPLICATE_KEYS}
+    own = {Skip.PROTECTED, Skip.BELOW_MIN_TOKENS}  # these name figures of the request
+    assert set(Skip) - before_any_block - own == set(report_builder.SENTENCES)

@@ -16,7 +16,7 @@ from ctxpress.pipeline import Pipeline, PipelineSettings, RunOptions
 from ctxpress.stage import Skip
 from ctxpress.testing import WordCounter, make_block, make_document
 from ctxpress.work import BuiltStage, fingerprint
-from tests.core.stages import Broken, EveryOtherWord
+from tests.core.stages import Broken, EveryOtherWord, Rewriter, Rogue
 
 TENANT = Namespace.derive(b"secret", "acme")
 TEXT = " ".join(f"word{i}" for i in range(60))
@@ -407,3 +407,92 @@ async def test_twenty_turns_with_timeouts_restarts_and_a_new_configuration_keep_
         sent = texts
     assert compressed >= 20
     await inner.aclose()
+
+
+@pytest.mark.parametrize("how", ["exit", "exit in a thread", "cancel"])
+async def test_a_stage_cannot_end_the_request_or_the_process(replica, how):
+    result = await replica(Rogue(how), EveryOtherWord()).run(make_document(turn(0)))
+    assert result.document.blocks[0].text == CUT
+    assert result.report.stages[0].skipped is Skip.STAGE_FAILED
+    with pytest.raises(StageError):
+        await replica(Rogue(how), strict=True).run(make_document(turn(0, "new " + TEXT)))
+
+
+async def test_a_request_that_is_cancelled_stays_cancelled(replica):
+    task = asyncio.create_task(replica(Broken("hang")).run(make_document(turn(0))))
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("how", ["return nothing", "unknown skip"])
+async def test_nonsense_from_a_stage_is_a_failure_with_a_documented_code(replica, how):
+    result = await replica(Rogue(how)).run(make_document(turn(0)))
+    assert result.document.blocks[0].text == TEXT
+    assert result.report.stages[0].skipped in (Skip.LAW_BROKEN, Skip.STAGE_FAILED)
+
+
+async def test_a_stage_that_fails_on_many_blocks_is_logged_once(replica, caplog):
+    blocks = [turn(0, f"{i} {TEXT}", message=i) for i in range(50)]
+    await replica(Broken("raise")).run(make_document(*blocks))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "50 of 50 blocks" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [("raise", Skip.STAGE_FAILED), ("hang", Skip.DEADLINE), ("grow", Skip.INFLATED)],
+)
+async def test_what_is_repeated_is_explained_by_what_happened_then(replica, how, code):
+    one = replica(Broken(how), deadline_ms=50)
+    first = await one.run(make_document(turn(0)))
+    again = await one.run(make_document(turn(0)))
+    assert (first.report.skipped, again.report.skipped) == (code, code)
+    assert "lower keep_ratio" not in again.report.reason
+
+
+async def test_an_extractive_stage_may_leave_what_another_wrote(replica):
+    block = make_block(TEXT, ("`code`", Kind.CODE, True), " " + TEXT, pointer="/messages/0")
+    result = await replica(Rewriter(), EveryOtherWord()).run(make_document(block))
+    assert [report.skipped for report in result.report.stages] == [None, None]
+    assert result.document.blocks[0].text.startswith("In short.`code`")
+    assert result.report.tokens_after < 50
+
+
+async def test_the_store_may_fail_for_one_of_two_equal_requests(replica):
+    store = AwayStore(create_store("memory://"))
+    one = replica(EveryOtherWord(), store=store)
+    document = make_document(turn(0))
+    failing = one.pipeline._memory
+    settle, calls = failing.settle, itertools.count()
+
+    async def settle_with_failure(*args):
+        store.away = next(calls) == 0
+        try:
+            return await settle(*args)
+        finally:
+            store.away = False
+
+    failing.settle = settle_with_failure
+    both = await asyncio.gather(one.texts(document), one.texts(document))
+    assert both[0] == both[1] == await one.texts(document)
+
+
+async def test_a_block_of_many_spans_is_counted_as_a_whole(replica):
+    parts = [part for i in range(500) for part in (f"word{i} and ", (f"`{i}` ", Kind.CODE, True))]
+    counted = []
+
+    class Counter(WordCounter):
+        def count(self, text):
+            counted.append(text)
+            return super().count(text)
+
+    one = replica(EveryOtherWord(), min_tokens=10)
+    await one.pipeline.run(
+        make_document(make_block(*parts)),
+        namespace=TENANT,
+        counter=Counter(),
+        options=RunOptions(keep_ratio=0.5),
+    )
+    assert len(counted) < 10

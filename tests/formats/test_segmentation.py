@@ -217,6 +217,10 @@ def test_nested_keep_tags_belong_to_the_outermost() -> None:
     assert protected(text) == "<keep>b <keep>c</keep> d</keep>"
 
 
+def test_keep_tags_are_found_in_either_case() -> None:
+    assert protected("a <KEEP>b c</Keep> d") == "<KEEP>b c</Keep>"
+
+
 def test_an_unclosed_keep_tag_reaches_to_the_end() -> None:
     assert protected("a </keep> b <keep>c\n\nd").endswith("<keep>c\n\nd")
 
