@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -275,8 +275,9 @@ class RequestCompressor:
     async def _counter(self, model: str | None) -> TokenCounter:
         counter = self._counters.known(model)
         if counter is None:
-            loop = asyncio.get_running_loop()
-            counter = await loop.run_in_executor(self._executor, lambda: self._counters.load(model))
+            counter = await aside(
+                self._executor, INLINE_SIZE + 1, lambda: self._counters.load(model)
+            )
         return counter
 
     def _with_extension(

@@ -136,6 +136,9 @@ def run(
         logger.warning(note)
     settle_garbage_collector()
     app = create_app(config, plugins=plugins)
-    create_server(app, host=host, port=port, drain_s=drain_s).run()
-    if app.failure is not None:
-        raise app.failure
+    try:
+        create_server(app, host=host, port=port, drain_s=drain_s).run()
+    except SystemExit:  # uvicorn's way to say that it did not start
+        if app.failure is None:
+            raise
+        raise app.failure from None

@@ -12,8 +12,10 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp import web
+from ctxpress_proxy import create_app
 from ctxpress_proxy.logs import BatchHandler, LogFormatter
-from ctxpress_proxy.server import start_up_notes
+from ctxpress_proxy.server import create_server, start_up_notes
+from ctxpress_proxy.settings import ProxySettings
 from ctxpress_proxy.switch import SwitchWatcher, read_switch, write_switch
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -359,7 +361,6 @@ def test_an_app_that_cannot_start_says_why(tmp_path: Path) -> None:
     config = passthrough("http://127.0.0.1:9", store="memory://", pipelines=bad)
     settings = ProxySettings(state_dir=tmp_path, secret=b"s" * 32)
     app = create_app(config, settings=settings)
-    server = create_server(app, port=0)
-    server.run()
-    assert not server.started
+    with pytest.raises(SystemExit):
+        create_server(app, port=0).run()
     assert "no_such_stage" in str(app.failure)
