@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ctxpress.document import Block, ContextDocument, Kind, Role, Source, Span
+from ctxpress.errors import FormatError
 from ctxpress.formats.digest import element_digest
 from ctxpress.formats.options import ParseOptions
 from ctxpress.formats.printed_documents import (
@@ -22,6 +23,7 @@ from ctxpress.formats.printed_documents import (
     cut_around_documents,
 )
 from ctxpress.formats.tool_results import ToolCall, reads_files
+from ctxpress.stage import Skip
 
 __all__ = ["BlockBuilder", "one_span"]
 
@@ -31,6 +33,9 @@ def one_span(
 ) -> tuple[Span, ...]:
     """The segmenter for when only the structure counts: one protected span."""
     return (Span.of(text, 0, len(text), kind, protected=True),) if text else ()
+
+
+MAX_BLOCKS = 20_000  # `{},` a million times is a small body and minutes of work
 
 
 _KINDS = {
@@ -80,7 +85,8 @@ class BlockBuilder:
     A format sets ``array`` to the pointer of its list of messages
     where it has one, and ``unknown_tools_read`` to protect the results of calls that are not in
     the body (an earlier response holds them, so what they read cannot be known).
-    ``turn_messages`` are the indexes of the messages that begin turns.
+    ``turn_messages`` are the indexes of the messages that begin turns. Texts and parts beyond
+    ``MAX_BLOCKS`` raise FormatError: the body is to be forwarded as it came.
     """
 
     def __init__(
@@ -141,7 +147,7 @@ class BlockBuilder:
         """A text. ``element`` is the part that it stands in, if it is not the content itself."""
         role = role or self._speaker
         part = element or {"type": "text", "text": text}
-        self._drafts.append(
+        self._add(
             _Draft(
                 pointer,
                 role,
@@ -173,7 +179,7 @@ class BlockBuilder:
         draft = _Draft(pointer, role or self._speaker, self._digest(element))
         if isinstance(element, dict):
             draft.breakpoint = element.get("cache_control") is not None
-        self._drafts.append(draft)
+        self._add(draft)
 
     def enter(self, head: Any) -> None:
         """A part that contains parts begins; ``head`` are its other fields."""
@@ -260,6 +266,13 @@ class BlockBuilder:
         """The newest block carries a cache breakpoint that the body asks for as a whole."""
         if self.blocks:
             self.blocks[-1] = dataclasses.replace(self.blocks[-1], cache_breakpoint=True)
+
+    def _add(self, draft: _Draft) -> None:
+        if len(self.blocks) + len(self._drafts) >= MAX_BLOCKS:
+            raise FormatError(
+                f"the request has more than {MAX_BLOCKS} messages and parts", Skip.TOO_LARGE
+            )
+        self._drafts.append(draft)
 
     def _cut(self, message: _Message) -> str | None:
         """Cut the texts of a message into spans; the question that stands in them."""

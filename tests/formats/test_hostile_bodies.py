@@ -161,3 +161,19 @@ def test_many_messages_and_escapes() -> None:
     after = halved(parsed.document)
     loaded = orjson.loads(render(parsed, after))
     assert [m["content"] for m in loaded["messages"]] == [b.text for b in after.blocks]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"messages":[' + b"{}," * 20_000 + b"{}]}",
+        b'{"messages":[{"role":"user","content":[' + b"{}," * 20_000 + b"{}]}]}",
+        orjson.dumps({"messages": [{"role": "user", "content": "a"}] * 20_001}),
+    ],
+    ids=["empty messages", "empty parts", "texts"],
+)
+@pytest.mark.parametrize("format", ["openai_chat", "anthropic_messages"])
+def test_a_body_of_endless_parts_is_forwarded_as_it_came(format: str, raw: bytes) -> None:
+    with pytest.raises(FormatError, match="20000 messages and parts") as raised:
+        parse(format, raw, OPTIONS)
+    assert raised.value.code == Skip.TOO_LARGE
