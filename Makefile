@@ -38,9 +38,10 @@ format: $(DEV_READY)  ## put imports and layout in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(DEV_READY)  ## measure speed and savings on this machine
-	@for file in benchmarks/*.py; do case $$file in */readme.py) ;; *) \
-		echo "== $$file"; $(BIN)/python $$file || exit 1;; esac; done
+bench: $(DEV_READY)  ## measure speed on this machine and put the tables into docs/performance.md
+	$(BIN)/python -m benchmarks.proxy --write docs/performance.md
+	$(BIN)/python -m benchmarks.compression --write docs/performance.md
+	$(BIN)/python -m benchmarks.classifier --write docs/performance.md
 
 readme: $(DEV_READY)  ## fill the README's example with what the tool really does
 	$(BIN)/python benchmarks/readme.py

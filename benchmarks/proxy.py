@@ -4,7 +4,7 @@ Rows: the mock itself, a bare aiohttp forwarder (the least that a Python proxy c
 ctxpress with compression off, observing, and on with a pipeline that changes nothing. Rounds are
 interleaved so that all rows see the same weather; each figure is a median over the rounds.
 
-    python benchmarks/proxy.py [--rounds 7] [--seconds 1.5] [--write docs/performance.md]
+    python -m benchmarks.proxy [--rounds 7] [--seconds 1.5] [--write docs/performance.md]
                                [--litellm /path/to/python]
 
 The figures are ratios for this machine: generator, mock and proxy share its cores.
@@ -15,182 +15,28 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import gc
 import os
 import platform
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
+from benchmarks.proxy_peers import serve
+from benchmarks.sections import replace_section
+
 CONCURRENCIES = (1, 10, 100)
+CPU_CONCURRENCY = 10
 STREAM_CONCURRENCY = 1
-STREAM_EVENTS = 50
 PATH = "/v1/chat/completions"
-MARKERS = ("<!-- proxy: begin -->", "<!-- proxy: end -->")
 PROMPT = b'{"model":"m","messages":[{"role":"user","content":"' + b"word " * 400 + b'"}]}'
 STREAMED = PROMPT[:-1] + b',"stream":true}'
-ANSWER = (
-    b'{"id":"c1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,'
-    b'"finish_reason":"stop","message":{"role":"assistant","content":"' + b"word " * 60 + b'"}}]}'
-)
-EVENT = (
-    b'data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"m","choices":'
-    b'[{"index":0,"delta":{"content":"word "}}]}\n\n'
-)
-
-
-class MockUpstream(asyncio.Protocol):
-    """Answers at once; as little work as possible, so that the proxies are what is measured."""
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.buffer = b""
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
-            head = self.buffer[:end].lower()
-            at = head.find(b"content-length:")
-            length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-            if len(self.buffer) < end + 4 + length:
-                return
-            body = self.buffer[end + 4 : end + 4 + length]
-            self.buffer = self.buffer[end + 4 + length :]
-            if b'"stream":true' in body:
-                asyncio.ensure_future(self.stream())
-            else:
-                self.transport.write(
-                    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: r\r\n"
-                    b"content-length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER)
-                )
-
-    async def stream(self) -> None:
-        write = self.transport.write
-        write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
-            b"transfer-encoding: chunked\r\n\r\n"
-        )
-        for _ in range(STREAM_EVENTS):
-            write(b"%x\r\n%b\r\n" % (len(EVENT), EVENT))
-            await asyncio.sleep(0.0005)
-        write(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
-
-
-def serve_mock(port: int) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(MockUpstream, "127.0.0.1", port, backlog=2048)
-        await server.serve_forever()
-
-    uvloop.run(main())
-
-
-def serve_bare(port: int, upstream: str) -> None:
-    """The bare forwarder: raw ASGI and aiohttp, no features."""
-    import aiohttp
-    import uvicorn
-    from yarl import URL
-
-    dropped = {b"host", b"content-length", b"connection", b"transfer-encoding", b"keep-alive"}
-    session: aiohttp.ClientSession | None = None
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        nonlocal session
-        if scope["type"] != "http":
-            return
-        if session is None:
-            session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=None),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-            )
-        body = b""
-        more = True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        headers = [(k.decode(), v.decode()) for k, v in scope["headers"] if k not in dropped]
-        url = URL(upstream + scope["raw_path"].decode(), encoded=True)
-        async with session.request(
-            scope["method"], url, headers=headers, data=body, allow_redirects=False
-        ) as response:
-            raw = [
-                (k, v)
-                for k, v in response.raw_headers
-                if k.lower() not in (b"transfer-encoding", b"connection", b"keep-alive")
-            ]
-            await send({"type": "http.response.start", "status": response.status, "headers": raw})
-            async for chunk in response.content.iter_any():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    uvicorn.run(
-        app, host="127.0.0.1", port=port, loop="uvloop", http="httptools", lifespan="off",
-        log_level="error", access_log=False, server_header=False, date_header=False,
-    )  # fmt: skip
-
-
-def serve_ctxpress(port: int, upstream: str, mode: str) -> None:
-    """ctxpress as ``ctxpress serve`` runs it, its log line included (written to nowhere)."""
-    from ctxpress_proxy import create_app
-    from ctxpress_proxy.server import configure_logging, create_server
-    from ctxpress_proxy.settings import ProxySettings
-
-    from ctxpress.compressor import CompressedBody, RequestPolicy
-    from ctxpress.config import Config
-    from ctxpress.report import Report
-
-    class Nothing:
-        async def compress_body(
-            self, format_name: str, raw: bytes, policy: RequestPolicy
-        ) -> CompressedBody:
-            report = Report(
-                pipeline=policy.pipeline, tokens_before=400, tokens_after=400, applied=True
-            )
-            return CompressedBody(body=raw, report=report)
-
-        async def ping(self) -> None:
-            return
-
-    configure_logging(open(os.devnull, "w"))
-    config = Config.model_validate(
-        {
-            "version": 1,
-            "auth": "passthrough",
-            "upstreams": {"mock": {"base_url": upstream}},
-            "tenants": {"default": {"upstream": "mock", "mode": mode, "pipeline": "balanced"}},
-        }
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        settings = ProxySettings(state_dir=Path(folder), secret=b"s" * 32)
-        compressor: Any = Nothing()
-        gc.collect()
-        gc.freeze()
-        create_server(create_app(config, compressor, settings=settings), port=port).run()
-
-
-def serve_litellm(port: int, upstream: str, python: str) -> None:
-    """A LiteLLM proxy from another environment, in front of the same mock."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "config.yaml"
-        file.write_text(
-            "model_list:\n- model_name: m\n  litellm_params:\n    model: openai/m\n"
-            f"    api_base: {upstream}/v1\n    api_key: none\n"
-        )
-        command = [str(Path(python).parent / "litellm"), "--config", str(file), "--port", str(port)]
-        null = subprocess.DEVNULL
-        subprocess.run([*command, "--host", "127.0.0.1"], stdout=null, stderr=null, check=False)
 
 
 class Connection:
@@ -233,27 +79,31 @@ class Connection:
 
 @dataclass
 class Load:
-    """One round of load: requests per second and latencies in milliseconds."""
+    """One round of load: requests per second, latencies in milliseconds, all requests sent."""
 
     rate: float
     latencies_ms: list[float]
+    sent: int
 
 
 async def load(port: int, concurrency: int, seconds: float, body: bytes) -> Load:
     latencies: list[float] = []
+    sent = 0
     until = time.perf_counter() + seconds
 
     async def client() -> None:
+        nonlocal sent
         async with Connection(port) as connection:
             while time.perf_counter() < until:
                 started = time.perf_counter()
                 first = await connection.post(body)
+                sent += 1
                 if started > warm:
                     latencies.append(first * 1000)
 
     warm = time.perf_counter() + seconds * 0.2
     await asyncio.gather(*(client() for _ in range(concurrency)))
-    return Load(len(latencies) / (seconds * 0.8), latencies)
+    return Load(len(latencies) / (seconds * 0.8), latencies, sent)
 
 
 @dataclass
@@ -262,10 +112,21 @@ class Row:
 
     name: str
     port: int
+    pid: int
+    cpu_us: list[float] = field(default_factory=list)
     rates: dict[int, list[float]] = field(default_factory=lambda: {c: [] for c in CONCURRENCIES})
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used; 0 where there is no ``/proc``."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def measure(rows: list[Row], rounds: int, seconds: float) -> None:
@@ -273,10 +134,14 @@ async def measure(rows: list[Row], rounds: int, seconds: float) -> None:
         turn = rows[number % len(rows) :] + rows[: number % len(rows)]
         for row in turn:
             for concurrency in CONCURRENCIES:
+                before_s = cpu_seconds(row.pid)
                 done = await load(row.port, concurrency, seconds, PROMPT)
+                used_s = cpu_seconds(row.pid) - before_s
                 if number == 0:
                     continue  # a round to warm up
                 row.rates[concurrency].append(done.rate)
+                if concurrency == CPU_CONCURRENCY:
+                    row.cpu_us.append(used_s * 1e6 / done.sent)
                 if concurrency == 1:
                     row.p50.append(statistics.median(done.latencies_ms))
                     row.p99.append(statistics.quantiles(done.latencies_ms, n=100)[98])
@@ -286,21 +151,22 @@ async def measure(rows: list[Row], rounds: int, seconds: float) -> None:
 
 
 def table(rows: list[Row]) -> Iterator[str]:
+    """Medians over the rounds; ratios and differences are taken within each round."""
     direct, bare = rows[0], rows[1]
-    columns = [f"req/s c={c}" for c in CONCURRENCIES]
-    header = ["", *columns, "of bare, c=100", "p50 ms", "added p50", "added p99", "first event ms"]
-    yield "| " + " | ".join([*header, "vs bare"]) + " |"
-    yield "|" + "---|" * (len(header) + 1)
     middle = statistics.median
+    header = ["", *(f"req/s c={c} (of bare)" for c in CONCURRENCIES), "CPU µs", "p50 ms"]
+    header += ["added p50", "added p99", "first event ms", "later than bare"]
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + "---|" * len(header)
     for row in rows:
-        pairs = zip(row.rates[100], bare.rates[100], strict=True)
-        share = middle(ours / theirs for ours, theirs in pairs)
-        later = middle(a - b for a, b in zip(row.first, bare.first, strict=True))
-        cells = [row.name, *(f"{middle(row.rates[c]):,.0f}" for c in CONCURRENCIES)]
-        cells += [f"{share:.2f}x", f"{middle(row.p50):.2f}"]
+        cells = [row.name]
+        for c in CONCURRENCIES:
+            share = middle(a / b for a, b in zip(row.rates[c], bare.rates[c], strict=True))
+            cells.append(f"{middle(row.rates[c]):,.0f} ({share:.2f}x)")
+        cells += [f"{middle(row.cpu_us):.0f}", f"{middle(row.p50):.2f}"]
         for mine, base in ((row.p50, direct.p50), (row.p99, direct.p99)):
-            added = middle(a - b for a, b in zip(mine, base, strict=True))
-            cells.append(f"{added:+.2f}")
+            cells.append(f"{middle(a - b for a, b in zip(mine, base, strict=True)):+.2f}")
+        later = middle(a - b for a, b in zip(row.first, bare.first, strict=True))
         cells += [f"{middle(row.first):.2f}", f"{later:+.2f}"]
         yield "| " + " | ".join(cells) + " |"
 
@@ -324,9 +190,10 @@ async def servers(litellm: str | None) -> AsyncIterator[list[Row]]:
     try:
         for name, kind, target in kinds:
             port = mock if kind == "mock" else free_port()
-            rows.append(Row(name, port))
-            command = [sys.executable, __file__, "--serve", kind, str(port), target]
-            processes.append(subprocess.Popen(command))  # noqa: ASYNC220 - they run beside us
+            command = [sys.executable, "-m", "benchmarks.proxy", "--serve", kind, str(port), target]
+            process = subprocess.Popen(command)  # noqa: ASYNC220 - it runs beside us
+            processes.append(process)
+            rows.append(Row(name, port, process.pid))
         for row in rows:
             await until_up(row.port)
         yield rows
@@ -350,16 +217,6 @@ async def until_up(port: int, within_s: float = 60) -> None:
             await asyncio.sleep(0.1)
 
 
-def write(path: Path, text: str) -> None:
-    """Replace what is between the markers, or append a section."""
-    begin, end = MARKERS
-    old = path.read_text() if path.exists() else "# Performance\n"
-    if begin not in old:
-        old = f"{old.rstrip()}\n\n## The proxy\n\n{begin}\n{end}\n"
-    before, rest = old.split(begin, 1)
-    path.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}")
-
-
 async def main(options: argparse.Namespace) -> None:
     async with servers(options.litellm) as rows:
         await measure(rows, options.rounds, options.seconds)
@@ -368,24 +225,13 @@ async def main(options: argparse.Namespace) -> None:
     if options.write:
         where = f"Python {platform.python_version()}, {os.cpu_count()} cores shared by load"
         note = (
-            f"`python benchmarks/proxy.py`: {where} generator, mock and proxies; 2 KB prompts, "
+            f"`python -m benchmarks.proxy`: {where} generator, mock and proxies; 2 KB prompts, "
             f"medians of {options.rounds} interleaved rounds. Latencies at one request at a time; "
+            f"`CPU µs` is the process's time for a request at c={CPU_CONCURRENCY}; "
             "`first event` is the first event of a stream. Pipelines here change nothing: this is "
             "the cost of the proxy, not of compression."
         )
-        write(Path(options.write), f"{note}\n\n{text}")
-
-
-def serve(kind: str, port: int, upstream: str) -> None:
-    name, _, option = kind.partition(":")
-    if name == "mock":
-        serve_mock(port)
-    elif name == "bare":
-        serve_bare(port, upstream)
-    elif name == "ctxpress":
-        serve_ctxpress(port, upstream, option)
-    else:
-        serve_litellm(port, upstream, option)
+        replace_section(Path(options.write), "proxy", "The proxy", f"{note}\n\n{text}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -17,12 +16,11 @@ from ctxpress.formats.options import ParseOptions
 from ctxpress.manager import PluginManager, create_plugin_manager
 from ctxpress.outcomes import OutcomeMemory
 from ctxpress.pipeline import Pipeline, PipelineSettings
-from ctxpress.tokens import create_counter
+from ctxpress.tokens import TokenCounters
 
 __all__ = ["build_pipeline", "create_compressor", "parse_options"]
 
 NEAR_STORE_URL = "memory://?max_bytes=64mb"
-MAX_COUNTERS = 256  # model names come from requests, so what is kept for them is bounded
 
 
 def create_compressor(
@@ -61,7 +59,7 @@ def create_compressor(
     }
     return RequestCompressor(
         entries,
-        counter_of=functools.lru_cache(maxsize=MAX_COUNTERS)(create_counter),
+        counters=TokenCounters(),
         store=store,
         near=near,
         executor=executor,

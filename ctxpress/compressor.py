@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -34,6 +34,7 @@ from ctxpress.pipeline import Pipeline, PipelineResult, RunOptions
 from ctxpress.report import Report
 from ctxpress.results import CompressedDocuments
 from ctxpress.stage import Skip, TokenCounter
+from ctxpress.tokens import TokenCounters
 
 __all__ = [
     "CompressedBody",
@@ -101,7 +102,7 @@ class RequestCompressor:
         self,
         pipelines: Mapping[str, PipelineEntry],
         *,
-        counter_of: Callable[[str | None], TokenCounter],
+        counters: TokenCounters,
         store: Store,
         near: Store,
         executor: ThreadPoolExecutor,
@@ -109,7 +110,7 @@ class RequestCompressor:
         observers: Sequence[Observer] = (),
     ) -> None:
         self.pipelines = dict(pipelines)
-        self._counter_of = counter_of
+        self._counters = counters
         self._store = store
         self._near = near
         self._executor = executor
@@ -237,7 +238,7 @@ class RequestCompressor:
         return await entry.pipeline.run(
             dataclasses.replace(document, seed=document.seed + apart),
             namespace=policy.namespace,
-            counter=self._counter_of(document.model),
+            counter=await self._counter(document.model),
             options=options,
         )
 
@@ -269,11 +270,19 @@ class RequestCompressor:
         return await entry.pipeline.run(
             document,
             namespace=policy.namespace,
-            counter=self._counter_of(document.model),
+            counter=await self._counter(document.model),
             options=RunOptions(
                 keep_ratio=policy.keep_ratio, applied=policy.mode == "on", variant=policy.variant
             ),
         )
+
+    async def _counter(self, model: str | None) -> TokenCounter:
+        counter = self._counters.known(model)
+        if counter is None:
+            counter = await aside(
+                self._executor, INLINE_SIZE + 1, lambda: self._counters.load(model)
+            )
+        return counter
 
     def _with_extension(
         self, policy: RequestPolicy, parsed: ParsedRequest

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ctxpress.assembly import create_compressor
-from ctxpress.cache.key import Namespace
+from ctxpress.cache.key import Namespace, load_secret, state_dir
 from ctxpress.compressor import RequestCompressor, RequestPolicy
-from ctxpress.config import Config, PipelineConfig, StageConfig
+from ctxpress.config import PRESETS, Config, PipelineConfig, PluginsConfig, StageConfig
+from ctxpress.config_file import load_config_and_plugins
 from ctxpress.document import ContextDocument, Kind, Role
 from ctxpress.errors import ConfigError, FormatError
 from ctxpress.formats.options import ParseOptions
 from ctxpress.formats.segmentation import segment
 from ctxpress.manager import PluginManager, create_plugin_manager
+from ctxpress.nearest import did_you_mean
 from ctxpress.passages import (
     DocumentLike,
     compressed_documents,
@@ -65,12 +67,12 @@ class Pipeline:
         secret: bytes = b"ctxpress in-process",
         manager: PluginManager | None = None,
     ) -> None:
+        known = {*config.pipelines, *PRESETS}
+        if name not in known:
+            raise ConfigError(f"no pipeline is called {name!r}{did_you_mean(name, known)}")
         self.name = name
         self._compressor: RequestCompressor = create_compressor(config, manager=manager)
         self._namespace = Namespace.derive(secret, "sdk")
-        if name not in self._compressor.pipelines:
-            known = ", ".join(sorted(self._compressor.pipelines))
-            raise ConfigError(f"no pipeline is called {name!r}; known: {known}")
 
     @classmethod
     def from_file(cls, path: str | Path, name: str) -> Pipeline:
@@ -78,11 +80,10 @@ class Pipeline:
 
         :raises ConfigError: the file or the name is wrong.
         """
-        from ctxpress.cache.key import load_secret, state_dir
-        from ctxpress.config_file import load_config
-
-        config = load_config(Path(path))
-        return cls(name, config, secret=load_secret(None, state_dir()))
+        config, manager = load_config_and_plugins(Path(path))
+        if config.plugins == PluginsConfig():
+            manager = _default_manager()  # its models may be loaded already
+        return cls(name, config, secret=load_secret(None, state_dir()), manager=manager)
 
     @classmethod
     def from_stages(

@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ctxpress import stage
 from ctxpress.token_estimate import estimate_tokens, weights_of
@@ -34,6 +35,7 @@ __all__ = [
     "EstimatingCounter",
     "TiktokenCounter",
     "TokenCounter",
+    "TokenCounters",
     "TokenizersCounter",
     "create_counter",
     "family_of",
@@ -43,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 _ESTIMATE_VERSION = 1  # raised with every change of features or coefficients
 _BLANK_CHARACTERS = 100_000
+_MAX_MODELS = 256
 
 # The first pattern that is found in a model's lower-case name, between separators, decides.
 _FAMILIES: tuple[tuple[str, str], ...] = (
@@ -115,11 +118,11 @@ class EstimatingCounter:
     estimated = True
 
     def __init__(
-        self, family: str = _DEFAULT_FAMILY, *, load_tokenizer: Callable[[], Any] | None = None
+        self, family: str = _DEFAULT_FAMILY, *, features: TextFeatures | None = None
     ) -> None:
-        """``load_tokenizer`` gives the bundled WordPiece tokenizer; called at the first count."""
+        """``features`` may be shared: they hold the bundled tokenizer, read at the first count."""
         self.identity = f"bundled-calibrated:{_ESTIMATE_VERSION}:{family}"
-        self._features = TextFeatures(load_tokenizer or _load_bundled)
+        self._features = features or TextFeatures(_load_bundled)
         self._weights = weights_of(family)
 
     def count(self, text: str) -> int:
@@ -134,11 +137,48 @@ class EstimatingCounter:
         return [self.count(text) for text in texts]
 
 
-def create_counter(model: str | None, *, tokenizer_dir: Path | None = None) -> TokenCounter:
+class TokenCounters:
+    """Counters by model, each loaded once. Thread-safe.
+
+    Model names come from requests: names are forgotten above a bound, and names that come to the
+    same counter share it, as all estimates share one tokenizer.
+    """
+
+    def __init__(self, *, tokenizer_dir: Path | None = None) -> None:
+        self._tokenizer_dir = tokenizer_dir
+        self._features = TextFeatures(_load_bundled)
+        self._lock = threading.Lock()
+        self._by_model: dict[str | None, TokenCounter] = {}
+        self._by_identity: dict[str, TokenCounter] = {}
+
+    def known(self, model: str | None) -> TokenCounter | None:
+        """The counter of ``model`` where it has been loaded; never takes long."""
+        return self._by_model.get(model)
+
+    def load(self, model: str | None) -> TokenCounter:
+        """The counter of ``model``; may read files for up to a second."""
+        with self._lock:
+            counter = self._by_model.get(model)
+            if counter is None:
+                counter = create_counter(
+                    model, tokenizer_dir=self._tokenizer_dir, features=self._features
+                )
+                if len(self._by_model) >= _MAX_MODELS:
+                    self._by_model.clear()
+                    self._by_identity.clear()
+                counter = self._by_identity.setdefault(counter.identity, counter)
+                self._by_model[model] = counter
+            return counter
+
+
+def create_counter(
+    model: str | None, *, tokenizer_dir: Path | None = None, features: TextFeatures | None = None
+) -> TokenCounter:
     """The best counter at hand for ``model``; an estimate for names that nobody knows.
 
     Loading an exact one takes up to a second. A file that cannot be read is passed over,
-    with a warning.
+    with a warning. ``features`` are what an estimate counts with; :class:`TokenCounters` shares
+    them.
     """
     name = model or ""
     family = family_of(name)
@@ -146,11 +186,11 @@ def create_counter(model: str | None, *, tokenizer_dir: Path | None = None) -> T
     if own is not None and (counter := _open_tokenizer(own)) is not None:
         return counter
     if family in ("o200k_base", "cl100k_base"):
-        return _open_tiktoken(family) or EstimatingCounter(family)
+        return _open_tiktoken(family) or EstimatingCounter(family, features=features)
     cached = find_hugging_face_file(name)
     if cached is not None and (counter := _open_tokenizer(cached)) is not None:
         return counter
-    return EstimatingCounter(family or _DEFAULT_FAMILY)
+    return EstimatingCounter(family or _DEFAULT_FAMILY, features=features)
 
 
 def family_of(model: str) -> str | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import suppress
-from typing import cast
 
 from ctxpress.config import Config
+from ctxpress.errors import StoreError
+from ctxpress.manager import PluginManager
 
 from .compress_api import compress_endpoint
 from .endpoints import livez, metrics, readyz
@@ -20,13 +22,15 @@ from .websocket import proxy_websocket
 
 __all__ = ["ProxyApp", "create_app"]
 
+logger = logging.getLogger("ctxpress_proxy")
+
 SWEEP_S = 0.25
 
 
 class ProxyApp:
     """Holds a configuration; all else is made when the server starts it.
 
-    A request's state lives in an ``Exchange`` of its own.
+    ``failure`` is why it could not start. A request's state lives in an ``Exchange`` of its own.
     """
 
     def __init__(
@@ -34,8 +38,11 @@ class ProxyApp:
         config: Config,
         compressor: Compressor | None = None,
         settings: ProxySettings | None = None,
+        plugins: PluginManager | None = None,
     ) -> None:
         self.config = config
+        self.failure: Exception | None = None
+        self._plugins = plugins
         self._compressor = compressor
         self._settings = settings
         self._runtime: Runtime | None = None
@@ -77,9 +84,13 @@ class ProxyApp:
         if compressor is None:
             from ctxpress.assembly import create_compressor
 
-            compressor = cast(Compressor, create_compressor(self.config))
+            compressor = create_compressor(self.config)
         runtime = Runtime.build(self.config, settings, compressor)
         await runtime.pool.open()
+        try:
+            await compressor.ping()  # opens the store, which takes longer than using it
+        except StoreError as error:
+            logger.warning("the store is away, so nothing is rewritten until it is back: %s", error)
         self._runtime = runtime
         self._tasks = [
             asyncio.create_task(_sweep(runtime)),
@@ -119,6 +130,7 @@ class ProxyApp:
         try:
             await self.start()
         except Exception as error:  # whatever it is, the server is to say it and stop
+            self.failure = error
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
@@ -132,13 +144,15 @@ def create_app(
     compressor: Compressor | None = None,
     *,
     settings: ProxySettings | None = None,
+    plugins: PluginManager | None = None,
 ) -> ProxyApp:
     """The proxy as an ASGI app with lifespan.
 
     Without ``compressor`` it builds the configuration's own when it starts and closes it when it
-    stops; one that is given stays the caller's. ``settings`` default to the environment's.
+    stops; one that is given stays the caller's. ``settings`` default to the environment's,
+    ``plugins`` to those that the configuration enables.
     """
-    return ProxyApp(config, compressor, settings)
+    return ProxyApp(config, compressor, settings, plugins)
 
 
 async def _sweep(runtime: Runtime) -> None:

@@ -59,10 +59,6 @@ class RequestBody:
         self._pieces = []
         return b"".join(pieces)
 
-    def unread(self, raw: bytes) -> None:
-        """Put back what :meth:`read` returned, for :meth:`stream`."""
-        self._pieces = [raw]
-
     async def stream(self) -> AsyncIterator[bytes]:
         """The pieces of the body as they come; what :meth:`read` took comes first."""
         pieces, self._pieces = self._pieces, []

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import aiohttp
 
 from ctxpress.stage import Skip
 
 from .body import RequestBody, linger
-from .compress import compress, goes_untouched, log_once, model_of
+from .compress import compress, goes_untouched, log_once, model_of, without_extension
 from .errors import ClientGoneError, RefusedError
 from .headers import HOP_HEADER, RequestHead, read_head, response_headers
 from .options import NO_OPTIONS, read_options
@@ -24,7 +26,10 @@ from .upstream import BrokenOffError, Data, TimedOutError, UnreachableError, Ups
 
 __all__ = ["Exchange"]
 
+T = TypeVar("T")
+
 WATCH_AFTER_S = 0.2
+_LARGE_BYTES = 256 * 1024
 _BREAKS = (aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -137,8 +142,8 @@ class Exchange:
             if tenant.routes_by_model and head.json:
                 raw, target = await self._read(self._body, tenant)
         self.ready = time.perf_counter()
-        if raw is None or route.format is None:
-            pass
+        if raw is None or route.format is None or self.record.skipped is not None:
+            pass  # nothing that could be compressed, or too large for it
         elif goes_untouched(runtime, target, raw):
             self.record.skipped = Skip.OFF
         else:
@@ -155,19 +160,22 @@ class Exchange:
         await self._forward(head, target, raw)
 
     async def _read(self, body: RequestBody, tenant: Tenant) -> tuple[bytes | None, Target]:
-        """The body where it is small enough, and where it goes."""
-        config = self.runtime.config
-        if tenant.routes_by_model:
+        """The body, and where it goes; ``None`` for one that is passed on piece by piece.
+
+        A body that is too large to compress is still read whole: our own field may stand at its
+        end, and never goes upstream.
+        """
+        config, compressed = self.runtime.config, self.route.format is not None
+        limit = config.max_body_bytes if tenant.routes_by_model else config.max_compress_bytes
+        raw = await body.read(limit)
+        if raw is None and compressed:
             raw = await body.read(config.max_body_bytes)
-            target = tenant.target_for(model_of(raw or b""))
-            if raw is not None and len(raw) > config.max_compress_bytes:
-                body.unread(raw)
-                raw = None
-        else:
-            target = tenant.target
-            raw = await body.read(config.max_compress_bytes)
-        if raw is None and self.route.format is not None:
+        target = tenant.target
+        if tenant.routes_by_model:
+            target = tenant.target_for(await _off_loop(model_of, raw or b""))
+        if raw is not None and compressed and len(raw) > config.max_compress_bytes:
             self.record.skipped = Skip.TOO_LARGE
+            raw = await _off_loop(without_extension, raw)
         return raw, target
 
     async def _forward(self, head: RequestHead, target: Target, raw: bytes | None) -> None:
@@ -286,3 +294,8 @@ class Exchange:
         if unread:
             await linger(self.receive, complete=body is not None and body.complete)
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _off_loop(function: Callable[[bytes], T], raw: bytes) -> T:
+    """``function`` of a body, in a thread where the body is large enough to hold the loop up."""
+    return function(raw) if len(raw) < _LARGE_BYTES else await asyncio.to_thread(function, raw)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from dataclasses import dataclass
 
 from ctxpress.report import Report
@@ -13,9 +11,7 @@ from .metrics import Metrics
 from .tenants import DEFAULT_TENANT
 from .types import RawHeaders
 
-__all__ = ["CLIENT_GONE", "AccessLog", "RequestRecord"]
-
-access = logging.getLogger("ctxpress_proxy.access")
+__all__ = ["CLIENT_GONE", "RequestRecord"]
 
 CLIENT_GONE = 499  # nginx's word for it, in metrics and the log only
 _STATUS_CLASS = {number: f"{number}xx" for number in range(1, 6)}
@@ -48,9 +44,8 @@ class RequestRecord:
         if report is not None and report.tokens_before:
             headers.append((b"x-ctxpress-tokens-before", b"%d" % report.tokens_before))
             headers.append((b"x-ctxpress-tokens-after", b"%d" % report.tokens_after))
-        if report is not None and report.stages:
-            ran = ",".join(stage.stage for stage in report.stages if stage.ran)
-            headers.append((b"x-ctxpress-stages", ran.encode()))
+        if report is not None and (ran := [stage.stage for stage in report.stages if stage.ran]):
+            headers.append((b"x-ctxpress-stages", ",".join(ran).encode()))
         if self.skipped is not None:
             headers.append((b"x-ctxpress-skipped", self.skipped.value.encode()))
         return headers
@@ -79,36 +74,3 @@ class RequestRecord:
             f"status={self.status} {tokens} skipped={self.skipped or '-'} "
             f"overhead_ms={self.overhead_s * 1000:.2f}"
         )
-
-
-class AccessLog:
-    """One line a request, written some at a time.
-
-    A log record made in the middle of a request costs four times as much as one made in a row
-    of others, so records wait for each other: up to ``MAX_WAITING`` of them, or until the next
-    :meth:`flush`. Each has the time at which its request ended.
-    """
-
-    MAX_WAITING = 64
-
-    def __init__(self) -> None:
-        self._waiting: list[RequestRecord] = []
-
-    def add(self, record: RequestRecord) -> None:
-        """Log a request that is over, soon."""
-        record.ended = time.time()
-        waiting = self._waiting
-        waiting.append(record)
-        if len(waiting) >= self.MAX_WAITING:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what waits."""
-        waiting, self._waiting = self._waiting, []
-        if not access.isEnabledFor(logging.INFO):
-            return
-        for record in waiting:
-            line = logging.LogRecord(access.name, logging.INFO, "", 0, record.line(), None, None)
-            line.created = record.ended
-            line.msecs = record.ended % 1 * 1000
-            access.handle(line)

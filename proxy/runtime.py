@@ -12,8 +12,8 @@ from ctxpress.compressor import CompressedBody, CompressedMessages, RequestPolic
 from ctxpress.config import PRESETS, Config
 from ctxpress.results import CompressedDocuments
 
+from .logs import AccessLog
 from .metrics import Metrics
-from .record import AccessLog
 from .routes import RouteTable
 from .settings import ProxySettings
 from .switch import SwitchWatcher

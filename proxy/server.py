@@ -5,20 +5,18 @@ from __future__ import annotations
 import gc
 import logging
 import socket
-import time
-from pathlib import Path
 from types import FrameType
-from typing import TextIO
 
 import uvicorn
 
 from ctxpress.config import Config
+from ctxpress.manager import PluginManager
 
 from .app import ProxyApp, create_app
+from .logs import configure_logging
 
 __all__ = [
     "DrainingServer",
-    "configure_logging",
     "create_server",
     "run",
     "settle_garbage_collector",
@@ -109,34 +107,6 @@ def start_up_notes(config: Config, host: str) -> list[str]:
     return notes
 
 
-class LogFormatter(logging.Formatter):
-    """UTC times in ISO 8601; the part that is the same for a whole second is kept."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
-        self._second = -1
-        self._prefix = ""
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
-        """The record's time to the millisecond."""
-        second = int(record.created)
-        if second != self._second:
-            self._second = second
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._prefix}.{int(record.msecs):03d}Z"
-
-
-def configure_logging(stream: TextIO | None = None) -> None:
-    """Log to standard error from level INFO on, unless the program has set up logging already."""
-    root = logging.getLogger()
-    if root.handlers:
-        return
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(LogFormatter())
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-
-
 def settle_garbage_collector() -> None:
     """For a process that only serves: what is loaded stays, and requests make little garbage.
 
@@ -154,16 +124,21 @@ def run(
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
     drain_s: int = DRAIN_S,
-    config_path: Path | None = None,
+    plugins: PluginManager | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; running answers get ``drain_s`` seconds to end.
 
-    :raises ConfigError: the configuration names no upstream, or a variable that is not set.
+    :raises CtxpressError: the app cannot start: the configuration names no upstream, a variable
+        is not set, a model is damaged, …
     """
     configure_logging()
-    if config_path is not None:
-        logger.debug("configuration: %s", config_path)
     for note in start_up_notes(config, host):
         logger.warning(note)
     settle_garbage_collector()
-    create_server(create_app(config), host=host, port=port, drain_s=drain_s).run()
+    app = create_app(config, plugins=plugins)
+    try:
+        create_server(app, host=host, port=port, drain_s=drain_s).run()
+    except SystemExit:  # uvicorn's way to say that it did not start
+        if app.failure is None:
+            raise
+        raise app.failure from None

@@ -141,6 +141,18 @@ def test_a_pipeline_comes_from_a_file(tmp_path):
     assert result.tokens_after <= 0.35 * result.tokens_before
 
 
+def test_a_wrong_stage_option_in_a_file_is_named_with_its_line(tmp_path):
+    path = tmp_path / "ctxpress.yaml"
+    path.write_text(
+        "version: 1\npipelines:\n  rag:\n    stages:\n"
+        "      - {use: token_classification, keep_ration: 0.3}\n"
+    )
+    with pytest.raises(
+        ctxpress.CtxpressError, match=r"ctxpress\.yaml:5: .*did you mean 'keep_ratio'"
+    ):
+        ctxpress.compress(TEXT, pipeline="rag", config=path)
+
+
 @pytest.mark.parametrize("text", [None, b"bytes", 5, ["a list"]])
 def test_what_is_no_text_is_named(text):
     with pytest.raises(TypeError, match=f"text: str is needed, not {type(text).__name__}"):

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from ctxpress.errors import ModelError
 from ctxpress.models import load_bundled_tokenizer
 from ctxpress.token_estimate import COEFFICIENTS
-from ctxpress.token_features import FEATURES
+from ctxpress.token_features import FEATURES, TextFeatures
 from ctxpress.token_files import find_hugging_face_file, find_tokenizer_file
 from ctxpress.tokens import (
     EstimatingCounter,
     TiktokenCounter,
+    TokenCounters,
     TokenizersCounter,
     create_counter,
     family_of,
@@ -62,7 +63,7 @@ def _load_wordpiece() -> Any:
 @pytest.fixture(scope="module")
 def estimating() -> EstimatingCounter:
     wordpiece = _load_wordpiece()
-    return EstimatingCounter(load_tokenizer=lambda: wordpiece)
+    return EstimatingCounter(features=TextFeatures(lambda: wordpiece))
 
 
 def _tokenizer_json() -> bytes:
@@ -273,3 +274,19 @@ def test_tiktoken_survives_endless_white_space(
     assert counter.identity == "tiktoken:bytes"
     assert counter.count("<|endoftext|>") == 13
     assert counter.count("x" + " " * 1_000_000 + "x") == 1_000_002
+
+
+def test_counters_are_loaded_once_and_names_that_agree_share_one() -> None:
+    counters = TokenCounters()
+    assert counters.known("gpt-4o") is None
+    first = counters.load("gpt-4o")
+    assert counters.known("gpt-4o") is first
+    assert counters.load("gpt-4o-mini") is first
+    assert counters.load("claude-sonnet-4-6") is not first
+
+
+def test_any_number_of_model_names_takes_little_memory() -> None:
+    counters = TokenCounters()
+    made = {id(counters.load(f"unknown-{number}")) for number in range(2_000)}
+    assert len(made) <= 8
+    assert counters.known("unknown-0") is None

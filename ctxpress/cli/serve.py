@@ -11,6 +11,7 @@ from ctxpress.errors import ConfigError
 
 if TYPE_CHECKING:
     from ctxpress.config import Config
+    from ctxpress.manager import PluginManager
 
 __all__ = ["passthrough_config", "serve"]
 
@@ -48,13 +49,13 @@ def serve(
     """
     from ctxpress.cli.proxy_thread import require_proxy
 
-    loaded = _config(config, upstream, pipeline, store)
+    loaded, plugins = _config(config, upstream, pipeline, store)
     require_proxy()
     from ctxpress_proxy.server import run
     from ctxpress_proxy.settings import load_settings
 
     load_settings(loaded)  # a variable that is not set is said before anything starts
-    run(loaded, host=host, port=port, config_path=config)
+    run(loaded, host=host, port=port, plugins=plugins)
 
 
 def passthrough_config(upstream: str, pipeline: str | None, store: str | None) -> Config:
@@ -92,7 +93,7 @@ def passthrough_config(upstream: str, pipeline: str | None, store: str | None) -
 
 def _config(
     path: Path | None, upstream: str | None, pipeline: str | None, store: str | None
-) -> Config:
+) -> tuple[Config, PluginManager | None]:
     if path is not None:
         given = {"--upstream": upstream, "--pipeline": pipeline, "--store": store}
         for option, value in given.items():
@@ -100,10 +101,9 @@ def _config(
                 raise ConfigError(f"{option} belongs into {path}; with --config give it there")
         from ctxpress.config_file import load_config_and_plugins
 
-        config, _ = load_config_and_plugins(path)
-        return config
+        return load_config_and_plugins(path)
     if upstream is None:
         raise ConfigError(
             "name a file (--config ctxpress.yaml) or an API (--upstream https://api.openai.com)"
         )
-    return passthrough_config(upstream, pipeline, store)
+    return passthrough_config(upstream, pipeline, store), None

@@ -153,20 +153,30 @@ async def test_errors_that_are_the_callers(
     assert upstream.received == []
 
 
-async def test_large_bodies_stream_through(upstream: FakeUpstream, tmp_path: Path) -> None:
+async def test_bodies_too_large_to_compress_arrive_as_they_were(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
     compressor = FakeCompressor()
     config = compressing(upstream.url, max_compress_bytes=1000, max_body_bytes=3_000_000)
     body = bytes(range(256)) * 8000
     async with running_proxy(config, tmp_path, compressor) as proxy:
         url = f"{proxy.url}/v1/chat/completions"
-        _, headers, _ = await fetch(url, data=body)
-        assert upstream.last.body == body
-        assert upstream.last.header("content-length") == str(len(body))
-        assert headers["x-ctxpress-skipped"] == "too_large"
-        await fetch(url, data=pieces(body))
-        assert upstream.last.body == body
-        assert upstream.last.header("transfer-encoding") == "chunked"
+        for data in (body, pieces(body)):
+            _, headers, _ = await fetch(url, data=data)
+            assert upstream.last.body == body
+            assert headers["x-ctxpress-skipped"] == "too_large"
     assert compressor.calls == []
+
+
+async def test_our_field_is_taken_out_of_bodies_too_large_to_compress(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    config = compressing(upstream.url, max_compress_bytes=1000, max_body_bytes=3_000_000)
+    rest = b'"messages": [{"role": "user", "content": "' + b"x" * 900_000 + b'"}]'
+    async with running_proxy(config, tmp_path) as proxy:
+        sent = b"{" + rest + b', "ctxpress": {"question": "Why?"}}'
+        await fetch(f"{proxy.url}/v1/chat/completions", data=sent)
+    assert upstream.last.body == b"{" + rest + b"}"
 
 
 @pytest.mark.parametrize("chunked", [False, True])

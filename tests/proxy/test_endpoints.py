@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp import web
-from ctxpress_proxy.server import start_up_notes
+from ctxpress_proxy import create_app
+from ctxpress_proxy.logs import BatchHandler, LogFormatter
+from ctxpress_proxy.server import create_server, start_up_notes
+from ctxpress_proxy.settings import ProxySettings
 from ctxpress_proxy.switch import SwitchWatcher, read_switch, write_switch
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -93,6 +97,23 @@ async def test_one_log_line_a_request(
         "after": "6",
         "skipped": "-",
     }
+
+
+def test_log_lines_are_written_in_order() -> None:
+    stream = io.StringIO()
+    handler = BatchHandler(stream)
+    handler.setFormatter(LogFormatter())
+    line = logging.LogRecord("ctxpress_proxy.access", logging.INFO, "", 0, "request", None, None)
+    line.created, line.msecs = 1.5, 500
+    handler.emit(line)
+    assert stream.getvalue() == "", "lines of requests wait"
+    handler.emit(logging.LogRecord("other", logging.ERROR, "", 0, "trouble", None, None))
+    first, second = stream.getvalue().splitlines()
+    assert first == "1970-01-01T00:00:01.500Z INFO request"
+    assert second.endswith("Z ERROR trouble")
+    handler.emit(line)
+    handler.flush()
+    assert stream.getvalue().endswith("INFO request\n")
 
 
 async def test_the_switch(upstream: FakeUpstream, tmp_path: Path) -> None:
@@ -333,3 +354,13 @@ async def test_many_requests_at_once(upstream: FakeUpstream, tmp_path: Path) -> 
             *(fetch(f"{proxy.url}/v1/embeddings", data=b"{}") for _ in range(150))
         )
     assert {status for status, _, _ in answers} == {200}
+
+
+def test_an_app_that_cannot_start_says_why(tmp_path: Path) -> None:
+    bad = {"balanced2": {"stages": [{"use": "no_such_stage"}]}}
+    config = passthrough("http://127.0.0.1:9", store="memory://", pipelines=bad)
+    settings = ProxySettings(state_dir=tmp_path, secret=b"s" * 32)
+    app = create_app(config, settings=settings)
+    with pytest.raises(SystemExit):
+        create_server(app, port=0).run()
+    assert "no_such_stage" in str(app.failure)
