@@ -22,6 +22,7 @@ from ctxpress.errors import ConfigError, FormatError, StageError
 from ctxpress.formats import ParsedRequest, parse, parse_messages, render, render_messages
 from ctxpress.formats.options import ParseOptions
 from ctxpress.hookspecs import Observer
+from ctxpress.memo import content_digest
 from ctxpress.nearest import did_you_mean
 from ctxpress.passages import (
     DocumentLike,
@@ -222,7 +223,8 @@ class RequestCompressor:
     ) -> PipelineResult:
         """Run a pipeline over a document that the caller built, outside any conversation.
 
-        Equal documents with equal options and pipelines give equal results.
+        Equal documents with equal options and pipelines give equal results. What makes them
+        equal is all of their content: a caller may leave out digests, or protect other spans.
 
         :raises StageError: a stage failed and the pipeline is ``strict``.
         :raises ConfigError: ``policy.pipeline`` names nothing, or is missing.
@@ -230,7 +232,9 @@ class RequestCompressor:
         entry = self._entry(policy.pipeline)
         if entry is None:
             raise ConfigError("name a pipeline")
-        apart = f"{entry.pipeline.name} {entry.pipeline.version} {options}".encode()
+        size = sum(len(block.original) for block in document.blocks)
+        content = await aside(self._executor, size, lambda: content_digest(document))
+        apart = f"{entry.pipeline.name} {entry.pipeline.version} {options}".encode() + content
         return await entry.pipeline.run(
             dataclasses.replace(document, seed=document.seed + apart),
             namespace=policy.namespace,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["Block", "ContextDocument", "Kind", "Range", "Role", "Source", "Span"]
+__all__ = ["Block", "ContextDocument", "Kind", "Range", "Role", "Source", "Span", "is_unicode"]
 
 
 class Role(StrEnum):
@@ -173,3 +173,12 @@ class ContextDocument:
     def with_blocks(self, blocks: tuple[Block, ...]) -> ContextDocument:
         """This document with other blocks."""
         return dataclasses.replace(self, blocks=blocks)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether ``text`` can be sent: JSON carries no lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

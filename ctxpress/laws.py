@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ctxpress.document import Block, ContextDocument, Range, Span
+from ctxpress.document import Block, ContextDocument, Range, Span, is_unicode
 from ctxpress.errors import LawError
 
 __all__ = ["check_extractive", "check_laws", "check_protected"]
@@ -27,20 +27,25 @@ def check_laws(before: ContextDocument, after: ContextDocument, *, extractive: b
             f"the stage was given {len(before.blocks)} blocks, returned {len(after.blocks)}"
         )
     for old, new in zip(before.blocks, after.blocks, strict=True):
-        if old is new:
-            continue
-        if (old.pointer, old.original, old.role, old.turn) != (
-            new.pointer,
-            new.original,
-            new.role,
-            new.turn,
-        ):
-            raise LawError(f"{old.pointer}: the stage changed what identifies the block")
-        check_protected(old, new)
-        if extractive:
-            check_extractive(old, new)
-        if old.text.strip() and not new.text.strip():
-            raise LawError(f"{old.pointer}: the block became blank")
+        if old is not new:
+            _check_block(old, new, extractive=extractive)
+
+
+def _check_block(old: Block, new: Block, *, extractive: bool) -> None:
+    if (old.pointer, old.original, old.role, old.turn) != (
+        new.pointer,
+        new.original,
+        new.role,
+        new.turn,
+    ):
+        raise LawError(f"{old.pointer}: the stage changed what identifies the block")
+    check_protected(old, new)
+    if extractive:
+        check_extractive(old, new)
+    elif not is_unicode(new.text):
+        raise LawError(f"{old.pointer}: the stage wrote a lone surrogate, which no JSON carries")
+    if old.text.strip() and not new.text.strip():
+        raise LawError(f"{old.pointer}: the block became blank")
 
 
 def check_protected(old: Block, new: Block) -> None:

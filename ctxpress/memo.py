@@ -20,7 +20,7 @@ from ctxpress.document import Block, ContextDocument, Kind, Range, Source, Span
 from ctxpress.errors import StoreError
 from ctxpress.stage import StageContext
 
-__all__ = ["Memo", "memo_key"]
+__all__ = ["Memo", "content_digest", "memo_key"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +41,21 @@ def memo_key(
         given.model,
     ]
     hasher.update(orjson.dumps(settings))
-    _update(hasher, given.question or "")
-    for block in given.blocks:
+    hasher.update(content_digest(given))
+    return namespace.key("memo", hasher.digest())
+
+
+def content_digest(document: ContextDocument) -> bytes:
+    """A hash over all that a stage sees of ``document``: texts, spans, and what is protected."""
+    hasher = hashlib.sha256()
+    _update(hasher, document.question or "")
+    for block in document.blocks:
         _update(hasher, block.original)
         for span in block.spans:
-            hasher.update(orjson.dumps([span.kind, span.protected, _flat(span), _source(span)]))
+            # `repr`, since a title given in Python may hold what JSON cannot.
+            _update(hasher, repr([str(span.kind), span.protected, _flat(span), _source(span)]))
             _update(hasher, span.text)
-    return namespace.key("memo", hasher.digest())
+    return hasher.digest()
 
 
 class Memo:
@@ -92,7 +100,10 @@ class Memo:
     async def save(self, namespace: Namespace, key: str, after: ContextDocument) -> None:
         """Remember a result."""
         size = sum(len(block.original) for block in after.blocks)
-        sealed = await aside(self._executor, size, lambda: namespace.seal(key, _written(after)))
+        try:
+            sealed = await aside(self._executor, size, lambda: namespace.seal(key, _written(after)))
+        except orjson.JSONEncodeError:
+            return  # a lone surrogate in a title
         try:
             await self._near.put(key, sealed, ttl_s=self._ttl_s)
             await self._store.put(key, sealed, ttl_s=self._ttl_s)

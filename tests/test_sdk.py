@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ctxpress
+from ctxpress.document import Block, ContextDocument, Kind, Role, Span
 from tests.conversations import prose
 
 TEXT = prose("sdk", 30)
@@ -209,3 +210,27 @@ async def test_a_held_pipeline_checks_what_it_is_given():
             await pipeline.run("text")
         with pytest.raises(ctxpress.CtxpressError, match="keep_ratio"):
             await pipeline.compress_messages([], keep_ratio=5)
+
+
+async def test_a_held_pipeline_tells_documents_of_ones_own_apart():
+    def document(text, protected):
+        span = Span.of(text, 0, len(text), Kind.PROSE, protected=protected)
+        block = Block(pointer="/0", role=Role.USER, turn=0, message=0, original=text, spans=(span,))
+        return ContextDocument(blocks=(block,))
+
+    other = "Most of what was said there by the members was not of any use at all to anybody. " * 9
+    other = (other * 9)[: len(TEXT)]
+    async with ctxpress.Pipeline.from_stages({"use": "token_classification"}) as pipeline:
+        first = await pipeline.run(document(TEXT, False))
+        assert first.document.blocks[0].text != TEXT
+        protected = await pipeline.run(document(TEXT, True))
+        assert protected.document.blocks[0].text == TEXT
+        second = await pipeline.run(document(other, False))
+        assert second.document.blocks[0].kept != first.document.blocks[0].kept
+
+
+def test_a_title_may_hold_what_json_cannot():
+    document = {"text": TEXT, "title": "lone \ud800", "id": "\udc00"}
+    result = ctxpress.compress_documents(None, [document], keep_ratio=0.5)
+    assert result.tokens_after < result.tokens_before
+    assert result.documents[0].title == "lone \ud800"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ctxpress.document import Block, ContextDocument, Range, Span
+from ctxpress.document import Block, ContextDocument, Range, Span, is_unicode
 from ctxpress.formats.json_edit import Piece, ReplaceString, apply_edits
 
 __all__ = ["render_body", "render_list"]
@@ -52,16 +52,8 @@ def _changed(before: ContextDocument, after: ContextDocument) -> Iterator[Block]
         if text == old.original:
             continue
         # Providers refuse blank texts, and no JSON carries lone surrogates: the original stays.
-        if (text.strip() or not old.original.strip()) and _is_unicode(text):
+        if (text.strip() or not old.original.strip()) and is_unicode(text):
             yield block
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _pieces(block: Block) -> Iterator[Piece]:

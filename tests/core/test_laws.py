@@ -138,3 +138,11 @@ def test_the_message_never_quotes_the_text():
     with pytest.raises(LawError) as caught:
         check_laws(doc, with_spans(doc, doc.blocks[0].spans[0]), extractive=True)
     assert "secret" not in str(caught.value)
+
+
+def test_no_stage_may_write_what_json_cannot_carry():
+    old = make_document(make_block("some words to rewrite"))
+    block = old.blocks[0]
+    span = dataclasses.replace(block.spans[0], text="lone \ud800", kept=())
+    with pytest.raises(LawError, match="lone surrogate"):
+        check_laws(old, old.with_blocks((block.with_spans((span,)),)), extractive=False)
