@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
-from concurrent.futures import Executor, ThreadPoolExecutor
 
 from ctxpress.cache.store import Store, create_store
 from ctxpress.compressor import PipelineEntry, RequestCompressor
 from ctxpress.config import PRESETS, Config, PipelineConfig
 from ctxpress.config_file import load_preset
-from ctxpress.counting import CountCache
 from ctxpress.errors import ConfigError
 from ctxpress.formats.options import ParseOptions
 from ctxpress.manager import PluginManager, create_plugin_manager
-from ctxpress.outcomes import OutcomeMemory
 from ctxpress.pipeline import Pipeline, PipelineSettings
+from ctxpress.services import Services, create_services
 from ctxpress.tokens import TokenCounters
 
 __all__ = ["build_pipeline", "create_compressor", "parse_options"]
-
-NEAR_STORE_URL = "memory://?max_bytes=64mb"
 
 
 def create_compressor(
@@ -33,26 +28,11 @@ def create_compressor(
     :raises MissingDependencyError: the store needs a package that is not installed.
     """
     manager = manager or create_plugin_manager(config.plugins.enabled)
-    store = store or create_store(config.store)
-    near = create_store(NEAR_STORE_URL)
-    threads = max(2, os.cpu_count() or 2)
-    executor = ThreadPoolExecutor(threads, thread_name_prefix="ctxpress")
-    stage_executor = ThreadPoolExecutor(threads, thread_name_prefix="ctxpress-stage")
-    counts = CountCache()
+    services = create_services(store or create_store(config.store), ttl_s=config.outcome_ttl_s)
     configured = {name: load_preset(name) for name in PRESETS} | dict(config.pipelines)
     entries = {
         name: PipelineEntry(
-            pipeline=build_pipeline(
-                name,
-                pipeline,
-                manager=manager,
-                store=store,
-                near=near,
-                executor=executor,
-                stage_executor=stage_executor,
-                counts=counts,
-                ttl_s=config.outcome_ttl_s,
-            ),
+            pipeline=build_pipeline(name, pipeline, manager, services),
             options=parse_options(pipeline),
         )
         for name, pipeline in configured.items()
@@ -60,25 +40,13 @@ def create_compressor(
     return RequestCompressor(
         entries,
         counters=TokenCounters(),
-        store=store,
-        near=near,
-        executor=executor,
-        stage_executor=stage_executor,
+        services=services,
         observers=tuple(manager.observers.values()),
     )
 
 
 def build_pipeline(
-    name: str,
-    config: PipelineConfig,
-    *,
-    manager: PluginManager,
-    store: Store,
-    near: Store,
-    executor: Executor,
-    stage_executor: Executor,
-    counts: CountCache,
-    ttl_s: float,
+    name: str, config: PipelineConfig, manager: PluginManager, services: Services
 ) -> Pipeline:
     """Build one pipeline.
 
@@ -90,20 +58,10 @@ def build_pipeline(
             stages.append(manager.build_stage(stage.use, stage.options))
         except ConfigError as error:
             raise ConfigError(f"pipelines.{name}.stages[{number}]: {error}") from error
-    return Pipeline(
-        name,
-        stages,
-        settings=PipelineSettings(
-            min_tokens=config.min_tokens, deadline_ms=config.deadline_ms, strict=config.strict
-        ),
-        memory=OutcomeMemory(store, near, ttl_s=ttl_s, executor=executor),
-        store=store,
-        near=near,
-        executor=executor,
-        stage_executor=stage_executor,
-        counts=counts,
-        ttl_s=ttl_s,
+    settings = PipelineSettings(
+        min_tokens=config.min_tokens, deadline_ms=config.deadline_ms, strict=config.strict
     )
+    return Pipeline(name, stages, services, settings)
 
 
 def parse_options(config: PipelineConfig) -> ParseOptions:

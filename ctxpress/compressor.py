@@ -10,13 +10,11 @@ import dataclasses
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ctxpress.aside import INLINE_SIZE, aside
 from ctxpress.cache.key import Namespace
-from ctxpress.cache.store import Store
 from ctxpress.document import ContextDocument
 from ctxpress.errors import ConfigError, FormatError, StageError
 from ctxpress.formats import ParsedRequest, parse, parse_messages, render, render_messages
@@ -33,6 +31,7 @@ from ctxpress.passages import (
 from ctxpress.pipeline import Pipeline, PipelineResult, RunOptions
 from ctxpress.report import Report
 from ctxpress.results import CompressedDocuments
+from ctxpress.services import Services
 from ctxpress.stage import Skip, TokenCounter
 from ctxpress.tokens import TokenCounters
 
@@ -54,7 +53,7 @@ class RequestPolicy:
     """What to do with one request.
 
     ``namespace`` keys every store entry (law 7). ``asked`` says that the request itself named the
-    pipeline; a ``keep_ratio`` always comes from the request.
+    pipeline; ``keep_ratio`` and ``question`` always come from the request.
     """
 
     namespace: Namespace
@@ -63,12 +62,13 @@ class RequestPolicy:
     keep_ratio: float | None = None
     bypass: bool = False
     asked: bool = False
+    question: str | None = None
 
     @property
     def variant(self) -> str:
         """The request's own wishes, as a name; empty where it has none."""
-        pipeline = self.pipeline if self.asked else ""
-        return f"{pipeline} {self.keep_ratio}" if pipeline or self.keep_ratio else ""
+        wishes = (self.pipeline if self.asked else None, self.keep_ratio, self.question)
+        return repr(wishes) if any(wish is not None for wish in wishes) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,18 +103,13 @@ class RequestCompressor:
         pipelines: Mapping[str, PipelineEntry],
         *,
         counters: TokenCounters,
-        store: Store,
-        near: Store,
-        executor: ThreadPoolExecutor,
-        stage_executor: ThreadPoolExecutor,
+        services: Services,
         observers: Sequence[Observer] = (),
     ) -> None:
         self.pipelines = dict(pipelines)
         self._counters = counters
-        self._store = store
-        self._near = near
-        self._executor = executor
-        self._stage_executor = stage_executor
+        self._services = services
+        self._executor = services.executor
         self._observers = tuple(observers)
 
     async def compress_body(
@@ -247,14 +242,11 @@ class RequestCompressor:
 
         :raises StoreError: when it is not.
         """
-        await self._store.ping()
+        await self._services.store.ping()
 
     async def aclose(self) -> None:
         """Release the threads and the store."""
-        for executor in (self._executor, self._stage_executor):
-            executor.shutdown(wait=False, cancel_futures=True)
-        await self._near.aclose()
-        await self._store.aclose()
+        await self._services.aclose()
 
     async def _run(
         self, document: ContextDocument, entry: PipelineEntry | None, policy: RequestPolicy
@@ -296,6 +288,7 @@ class RequestCompressor:
                 asked=policy.asked or extension.pipeline is not None,
                 keep_ratio=policy.keep_ratio or extension.keep_ratio,
                 bypass=policy.bypass or extension.bypass,
+                question=extension.question,
             )
         try:
             return policy, self._entry(policy.pipeline)

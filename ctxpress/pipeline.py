@@ -13,21 +13,20 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ctxpress.aside import aside
 from ctxpress.cache.key import Namespace
-from ctxpress.cache.store import Store
 from ctxpress.conversation import Lookup, Place, lookups, untouched_keys
-from ctxpress.counting import CountCache, Counting
+from ctxpress.counting import Counting
 from ctxpress.document import Block, ContextDocument, Role
-from ctxpress.errors import StoreError
+from ctxpress.errors import StageError, StoreError
 from ctxpress.memo import Memo
 from ctxpress.outcomes import Outcome, OutcomeMemory, apply_outcome, outcome_of
 from ctxpress.report import Report
 from ctxpress.report_builder import summarise
+from ctxpress.services import Services
 from ctxpress.stage import Skip, StageContext, TokenCounter
 from ctxpress.stage_runner import StageRunner
 from ctxpress.work import BuiltStage, Work, free_text
@@ -86,34 +85,25 @@ class _Plan:
 class Pipeline:
     """Stages, their order and their memory; safe for concurrent requests.
 
-    Stages work in ``stage_executor``, our own counting in ``executor``: a stage that never
-    returns can use up its own threads, but cannot hold up a request beyond the deadline.
+    What it shares with the other pipelines of a configuration are its ``services``.
     """
 
     def __init__(
         self,
         name: str,
         stages: Sequence[BuiltStage],
-        *,
-        settings: PipelineSettings,
-        memory: OutcomeMemory,
-        store: Store,
-        near: Store,
-        executor: Executor,
-        stage_executor: Executor,
-        counts: CountCache,
-        ttl_s: float,
+        services: Services,
+        settings: PipelineSettings = PipelineSettings(),
     ) -> None:
         self.name = name
         self.settings = settings
         self._stages = tuple(stages)
-        self._memory = memory
-        self._store = store
+        self._services = services
+        store, near, executor = services.store, services.near, services.executor
         self._executor = executor
-        self._stage_executor = stage_executor
-        self._counts = counts
-        self._ttl_s = ttl_s
-        self._runner = StageRunner(self._stages, Memo(store, near, ttl_s=ttl_s, executor=executor))
+        self._memory = OutcomeMemory(store, near, ttl_s=services.ttl_s, executor=executor)
+        memo = Memo(store, near, ttl_s=services.ttl_s, executor=executor)
+        self._runner = StageRunner(self._stages, memo)
 
     @property
     def version(self) -> str:
@@ -131,10 +121,10 @@ class Pipeline:
     ) -> PipelineResult:
         """Decide what goes forward for every block of ``document``.
 
-        :raises StageError: only where the pipeline is ``strict`` and a stage failed.
+        :raises StageError: only where the pipeline is ``strict`` and a stage or the store failed.
         """
         started = time.monotonic()
-        counting = Counting(counter, self._counts, self._executor)
+        counting = Counting(counter, self._services.counts, self._executor)
         tokens_before = await counting.count([block.text for block in document.blocks])
         plan = _Plan(document=document, blocks=list(document.blocks))
         size = _size(document)
@@ -277,8 +267,9 @@ class Pipeline:
         for place in long:
             key = namespace.key("prefix", place.prefix)
             items.append((key, namespace.seal(key, place.message)))
+        store = self._services.store
         try:
-            held = await self._store.set_many_if_absent(items, ttl_s=self._ttl_s)
+            held = await store.set_many_if_absent(items, ttl_s=self._services.ttl_s)
         except StoreError:
             return {place.index for place in long}
         return {
@@ -295,7 +286,7 @@ class Pipeline:
         loop = asyncio.get_running_loop()
 
         def run(function: Callable[[], Any]) -> asyncio.Future[Any]:
-            return loop.run_in_executor(self._stage_executor, function)
+            return loop.run_in_executor(self._services.stage_executor, function)
 
         return StageContext(
             counter=counter,
@@ -315,7 +306,9 @@ class Pipeline:
         size = sum(len(item.before.original) for item in work)
         outcomes = await aside(self._executor, size, lambda: [_outcome(item) for item in work])
         keys = [one.key for one in places_of]
-        settled, _ = await self._memory.settle(namespace, list(zip(keys, outcomes, strict=True)))
+        settled, held = await self._memory.settle(namespace, list(zip(keys, outcomes, strict=True)))
+        if self.settings.strict and not (held and plan.store_ok):
+            raise StageError("the store could not be reached, so nothing could be remembered")
         await aside(self._executor, size, lambda: _apply_settled(plan, work, settled))
         # Later turns may come without this request's own wishes: the first variant stands for all.
         bases = [

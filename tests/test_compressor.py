@@ -182,3 +182,14 @@ async def test_a_report_says_what_would_change_it(compressor):
     short = orjson.dumps({"messages": [{"role": "user", "content": "Hi there"}]})
     result = await compressor.compress_body("openai_chat", short, policy())
     assert result.report.reason.startswith("0 % saved: ")
+
+
+async def test_another_question_in_our_field_is_another_request(compressor):
+    def asking(question):
+        return BODY[:-2] + orjson.dumps({"question": question}).join([b', "ctxpress": ', b"}"])
+
+    first = await compressor.compress_body("openai_chat", asking("Why?"), policy())
+    again = await compressor.compress_body("openai_chat", asking("Why?"), policy())
+    other = await compressor.compress_body("openai_chat", asking("Who?"), policy())
+    assert again.report.blocks_remembered == 1
+    assert (first.report.blocks_remembered, other.report.blocks_remembered) == (0, 0)

@@ -2,17 +2,15 @@
 
 import asyncio
 import itertools
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ctxpress.cache.key import Namespace
 from ctxpress.cache.store import create_store
-from ctxpress.counting import CountCache
 from ctxpress.document import Kind, Role
 from ctxpress.errors import StageError, StoreError
-from ctxpress.outcomes import OutcomeMemory
 from ctxpress.pipeline import Pipeline, PipelineSettings, RunOptions
+from ctxpress.services import create_services
 from ctxpress.stage import Skip
 from ctxpress.testing import WordCounter, make_block, make_document
 from ctxpress.work import BuiltStage, fingerprint
@@ -28,9 +26,7 @@ class Replica:
 
     def __init__(self, *stages, store, **settings):
         self.store = store
-        self.near = create_store("memory://")
-        self.executor = ThreadPoolExecutor(max_workers=2)
-        self.stage_executor = ThreadPoolExecutor(max_workers=2)
+        self.services = create_services(store, ttl_s=1000)
         built = [
             BuiltStage(
                 name=f"stage{i}",
@@ -39,18 +35,7 @@ class Replica:
             )
             for i, stage in enumerate(stages)
         ]
-        self.pipeline = Pipeline(
-            "test",
-            built,
-            settings=PipelineSettings(**settings),
-            memory=OutcomeMemory(store, self.near, ttl_s=1000),
-            store=store,
-            near=self.near,
-            executor=self.executor,
-            stage_executor=self.stage_executor,
-            counts=CountCache(),
-            ttl_s=1000,
-        )
+        self.pipeline = Pipeline("test", built, self.services, PipelineSettings(**settings))
 
     async def run(self, document, namespace=TENANT, **options):
         return await self.pipeline.run(
@@ -73,9 +58,9 @@ async def replica():
 
     yield make
     for one in made:
-        one.executor.shutdown(wait=True)
-        one.stage_executor.shutdown(wait=True)
-        await one.near.aclose()
+        one.services.executor.shutdown(wait=True)
+        one.services.stage_executor.shutdown(wait=True)
+        await one.services.near.aclose()
     await shared.aclose()
 
 
@@ -283,6 +268,13 @@ async def test_strict_turns_a_failure_into_an_error(replica):
         await replica(Broken("touch protected"), strict=True).run(
             make_document(make_block(("x y", Kind.CODE, True), TEXT))
         )
+
+
+async def test_strict_turns_a_store_that_is_away_into_an_error(replica):
+    store = AwayStore(create_store("memory://"))
+    store.away = True
+    with pytest.raises(StageError, match="store"):
+        await replica(EveryOtherWord(), store=store, strict=True).run(make_document(turn(0)))
 
 
 async def test_blocks_that_fit_the_deadline_are_compressed(replica):
