@@ -35,6 +35,8 @@ def summarise(
     skipped, reason = None, None
     if sum(tokens_after) >= sum(tokens_before):
         skipped = _why(work, stages, before, remembered)
+        if skipped in _SMALL_NEWS and _mostly_earlier(before, tokens_before):
+            skipped = Skip.EARLIER_TURN
         reason = f"0 % saved: {_sentence(skipped, before, tokens_before, min_tokens, stages)}"
     return Report(
         pipeline=pipeline,
@@ -74,6 +76,16 @@ def _why(
         if counted:
             return counted.most_common(1)[0][0]
     return Skip.NO_SAVING if work else Skip.EARLIER_TURN
+
+
+def _mostly_earlier(document: ContextDocument, tokens: Sequence[int]) -> bool:
+    """Whether most of what might have been compressed stands in earlier turns."""
+    earlier = sum(
+        count
+        for block, count in zip(document.blocks, tokens, strict=True)
+        if block.turn < document.last_turn and block.role in (Role.USER, Role.TOOL)
+    )
+    return 2 * earlier > sum(tokens)
 
 
 def _sentence(
@@ -119,12 +131,16 @@ def _protected_tokens(blocks: Sequence[Block], tokens: Sequence[int], counter: T
     return round(total)
 
 
+# Skips of the newest turn that explain little where most of the text is older.
+_SMALL_NEWS = frozenset({Skip.PROTECTED, Skip.BELOW_MIN_TOKENS, Skip.NOTHING_TO_COMPRESS})
+
 SENTENCES = {
     Skip.NOTHING_TO_COMPRESS: "there is no text that the stages work on",
     Skip.BYPASS: "the newest blocks were first sent with x-ctxpress-bypass and go as they went",
     Skip.DEADLINE: "the time budget ran out when the newest blocks were first sent",
     Skip.OBSERVE: "the newest blocks were first sent untouched, in mode observe",
-    Skip.EARLIER_TURN: "every block was sent in an earlier turn and goes as it went then",
+    Skip.EARLIER_TURN: "most text stands in earlier turns and goes as it went then, or untouched "
+    "where it never went through here; long context belongs into the newest message",
     Skip.STORE_FAILED: "the store could not be reached, so nothing may be rewritten; see readyz",
     Skip.LANGUAGE: "the newest blocks are in a language on which the model was not measured",
     Skip.SHARED_PREFIX: "many conversations share the newest blocks as a cached prefix; use stages "

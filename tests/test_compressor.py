@@ -193,3 +193,13 @@ async def test_another_question_in_our_field_is_another_request(compressor):
     other = await compressor.compress_body("openai_chat", asking("Who?"), policy())
     assert again.report.blocks_remembered == 1
     assert (first.report.blocks_remembered, other.report.blocks_remembered) == (0, 0)
+
+
+async def test_context_in_a_message_of_its_own_before_the_question_is_said_to_be_an_earlier_turn(
+    compressor,
+):
+    messages = [{"role": "user", "content": prose("ctx")}, {"role": "user", "content": "Why?"}]
+    raw = orjson.dumps({"messages": messages})
+    result = await compressor.compress_body("openai_chat", raw, policy())
+    assert (result.body, result.report.skipped) == (raw, Skip.EARLIER_TURN)
+    assert "newest message" in result.report.reason
