@@ -114,3 +114,38 @@ async def test_a_lost_store_changes_nothing_but_is_counted(shape):
     earlier = forwarded_blocks(first)
     assert forwarded_blocks(orjson.loads(result.body))[: len(earlier)] == earlier
     assert result.report.cache_risk_blocks > 0
+
+
+async def test_replicas_over_one_redis_forward_the_same_prefix_also_while_it_is_away(redis_server):
+    """Two replicas take turns; for a while the server is stopped; then it is back."""
+    requests = openai_requests(8)
+    plugins = [create_plugin_manager(plugins=[FlakyPlugin(query_aware=False)]) for _ in range(2)]
+    stage = {"use": "flaky", "every": 5}
+    replicas = [
+        create_compressor(configuration(redis_server.url, stage), manager=manager)
+        for manager in plugins
+    ]
+    policy = RequestPolicy(namespace=TENANT, pipeline="rag", mode="on")
+    sent: list = []
+    compressed = []
+    for number, request in enumerate(requests):
+        away = 6 <= number < 9
+        if number == 6:
+            redis_server.pause()
+        if number == 9:
+            redis_server.resume()
+        # While the store is away one replica carries the conversation by its own memory.
+        replica = replicas[1] if away or number == 5 else replicas[number % 2]
+        if number == 5:  # it knows the conversation so far
+            await replica.compress_body("openai_chat", orjson.dumps(requests[4]), policy)
+        result = await replica.compress_body("openai_chat", orjson.dumps(request), policy)
+        now = forwarded_blocks(orjson.loads(result.body))
+        before = forwarded_blocks(request)
+        assert now[: len(sent)] == sent
+        if now[len(sent) :] != before[len(sent) :]:
+            compressed.append(number)
+        assert not (away and number in compressed), "nothing may be rewritten without the store"
+        sent = now
+    for replica in replicas:
+        await replica.aclose()
+    assert len(compressed) >= 6
