@@ -103,7 +103,7 @@ class Pipeline:
         self._executor = executor
         self._memory = OutcomeMemory(store, near, ttl_s=services.ttl_s, executor=executor)
         memo = Memo(store, near, ttl_s=services.ttl_s, executor=executor)
-        self._runner = StageRunner(self._stages, memo)
+        self._runner = StageRunner(self._stages, memo, executor)
 
     @property
     def version(self) -> str:
@@ -138,14 +138,17 @@ class Pipeline:
         await self._recall(plan, known, namespace, tokens_before)
         work = await self._prepare(plan, namespace, counting, tokens_before)
         context = self._context(counter, sum(tokens_before), options, started)
-        reports = await self._runner.run(
-            work,
-            plan.document,
-            context,
-            counting,
-            namespace=namespace,
-            strict=self.settings.strict,
-        )
+        try:
+            reports = await self._runner.run(
+                work,
+                plan.document,
+                context,
+                counting,
+                namespace=namespace,
+                strict=self.settings.strict,
+            )
+        finally:
+            context.over.set()  # the client may have left: threads stop at their next checkpoint
         await self._settle(plan, work, {one.place.index: one for one in known}, namespace)
         if not options.applied:
             await self.remember_untouched(document, namespace=namespace, code=Skip.OBSERVE)
@@ -359,9 +362,10 @@ def _was_eligible(block: Block) -> bool:
 
 
 def auto_deadline_ms(tokens: int) -> float:
-    """The ``auto`` time budget: a quarter second, plus 0.25 ms a token, at most 30 s.
+    """The ``auto`` time budget: three quarters of a second, plus 0.25 ms a token, at most 30 s.
 
-    About three times what the bundled classifier needs on two idle CPU cores, so that a busy
-    machine still compresses and a stuck one does not hold a request up for long.
+    About three times what the bundled classifier needs on two idle CPU cores, and room for the
+    requests that arrived just before: a busy machine still compresses, and a stuck one does not
+    hold a request up for long.
     """
-    return min(250.0 + 0.25 * tokens, 30_000.0)
+    return min(750.0 + 0.25 * tokens, 30_000.0)

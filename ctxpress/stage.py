@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -95,7 +96,8 @@ class StageContext:
     ``deadline_s`` is a ``time.monotonic`` value. ``keep_ratio`` overrides the stage's own where a
     request asked for one. ``target_tokens`` is a hard budget for the whole text of the blocks
     given, where the caller gave one; protected text counts, and may exceed it alone.
-    ``executor`` runs a blocking function in the pipeline's bounded thread pool.
+    ``executor`` runs a blocking function in the pipeline's bounded thread pool. ``over`` is set
+    when the request has ended, however it did: work that still runs for it is in vain.
     """
 
     counter: TokenCounter
@@ -103,6 +105,7 @@ class StageContext:
     deadline_s: float = float("inf")
     keep_ratio: float | None = None
     target_tokens: int | None = None
+    over: threading.Event = field(default_factory=threading.Event)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run CPU or GPU work off the event loop and return its result.
@@ -114,11 +117,11 @@ class StageContext:
         return result
 
     def checkpoint(self) -> None:
-        """Give up if time has run out: call it between batches of long work, in any thread.
+        """Give up if nobody waits any more: call it between batches of long work, in any thread.
 
-        :raises DeadlineError: when the time budget has run out.
+        :raises DeadlineError: when the time budget has run out, or the request is over.
         """
-        if time.monotonic() >= self.deadline_s:
+        if self.over.is_set() or time.monotonic() >= self.deadline_s:
             raise DeadlineError("the time budget of this request ran out")
 
 

@@ -9,8 +9,10 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
+from ctxpress.aside import aside
 from ctxpress.cache.key import Namespace
 from ctxpress.counting import Counting
 from ctxpress.document import ContextDocument
@@ -47,9 +49,10 @@ class _Tally:
 class StageRunner:
     """Applies stages in order to work items. Holds configuration only."""
 
-    def __init__(self, stages: Sequence[BuiltStage], memo: Memo) -> None:
+    def __init__(self, stages: Sequence[BuiltStage], memo: Memo, executor: Executor) -> None:
         self._stages = tuple(stages)
         self._memo = memo
+        self._executor = executor
 
     async def run(
         self,
@@ -142,13 +145,17 @@ class StageRunner:
             if known is not None:
                 return known, True
         languages, extractive = built.traits.languages, built.traits.extractive
+        size = sum(len(block.original) for block in given.blocks)
+        # Masks and checks are ours and go past the queue of stages: work that was done in time
+        # must not miss its deadline behind work that has not begun.
+        masked, hidden = await aside(self._executor, size, lambda: mask_languages(given, languages))
+        context.checkpoint()
         remaining_s = context.deadline_s - time.monotonic()
         async with asyncio.timeout(remaining_s if math.isfinite(remaining_s) else None):
-            masked, hidden = await context.run(lambda: mask_languages(given, languages))
             result = await _apply_stage(built, masked, context)
-            after = await context.run(
-                lambda: _checked(masked, result, hidden, extractive=extractive)
-            )
+        after = await aside(
+            self._executor, size, lambda: _checked(masked, result, hidden, extractive=extractive)
+        )
         if key is not None:
             await self._memo.save(namespace, key, after)
         return after, False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
 
 import orjson
 import pytest
@@ -203,3 +205,37 @@ async def test_context_in_a_message_of_its_own_before_the_question_is_said_to_be
     result = await compressor.compress_body("openai_chat", raw, policy())
     assert (result.body, result.report.skipped) == (raw, Skip.EARLIER_TURN)
     assert "newest message" in result.report.reason
+
+
+async def test_a_burst_is_served_in_order_and_not_all_too_late():
+    """Requests that wait for one another: those that are done in time count, though others wait."""
+    config = Config.model_validate(
+        {
+            "version": 1,
+            "store": "memory://",
+            "pipelines": {"p": {"min_tokens": 10, "deadline_ms": 600, "stages": [{"use": "busy"}]}},
+        }
+    )
+
+    class Busy(EveryOtherWord):
+        identity = "busy:1"
+
+        async def apply(self, document, context):
+            await context.run(lambda: time.sleep(0.1))
+            return await super().apply(document, context)
+
+    class BusyPlugin:
+        @hookimpl
+        def register_stages(self, register):
+            register("busy", lambda config, resources: Busy(), Options)
+
+    made = create_compressor(config, manager=create_plugin_manager(plugins=[BusyPlugin()]))
+    bodies = [
+        orjson.dumps({"messages": [{"role": "user", "content": f"{i} {prose(str(i))}\n\nWhy?"}]})
+        for i in range(60)
+    ]
+    results = await asyncio.gather(
+        *(made.compress_body("openai_chat", body, policy("p")) for body in bodies)
+    )
+    await made.aclose()
+    assert sum(result.report.skipped is None for result in results) >= 4

@@ -277,6 +277,16 @@ async def test_strict_turns_a_store_that_is_away_into_an_error(replica):
         await replica(EveryOtherWord(), store=store, strict=True).run(make_document(turn(0)))
 
 
+async def test_threads_stop_soon_after_the_client_has_left(replica):
+    one = replica(Broken("busy in a thread"), deadline_ms=60_000)
+    request = asyncio.create_task(one.run(make_document(turn(0))))
+    await asyncio.sleep(0.1)
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    await asyncio.to_thread(one.services.stage_executor.shutdown, wait=True)
+
+
 async def test_blocks_that_fit_the_deadline_are_compressed(replica):
     blocks = [turn(0, f"{i} {TEXT}", message=i) for i in range(4)]
     one = replica(Broken("hang", every=3), deadline_ms=300.0)
