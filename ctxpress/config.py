@@ -29,7 +29,6 @@ KEY_HASH = r"^sha256:[0-9a-f]{64}$"
 EnvironmentName = Annotated[str, Field(pattern=ENVIRONMENT_NAME)]
 KeyHash = Annotated[str, Field(pattern=KEY_HASH)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-KeepRatio = Annotated[float, Field(gt=0, le=1)]
 Mode = Literal["off", "observe", "on"]
 
 
