@@ -99,14 +99,21 @@ def _kind(tag: re.Match[str]) -> str | None:
 
 
 def _close(element: _Element, ancestors: list[_Element]) -> None:
-    """Tell the nearest document around a closed element of it."""
+    """Tell the documents around a closed element of it.
+
+    A document counts in all that are open around it, since the nearest may never be closed and
+    so turn out to be no markup. Where one knows already, those outside of it do too.
+    """
     for ancestor in reversed(ancestors):
-        if ancestor.kind == "document":
-            if element.kind == "document":
-                ancestor.holds_documents = True
-            elif ancestor is ancestors[-1]:
+        if ancestor.kind != "document":
+            continue
+        if element.kind != "document":
+            if ancestor is ancestors[-1]:
                 ancestor.children.append(element)
             return
+        if ancestor.holds_documents:
+            return
+        ancestor.holds_documents = True
 
 
 def _outside_fences(

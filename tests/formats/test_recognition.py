@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ctxpress.document import Kind, Role, Span
@@ -325,6 +325,7 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=300, deadline=2000)
 @given(st.lists(PIECES, max_size=40).map("".join))
+@example("<doc><document><doc><document></doc></doc>")
 def test_documents_are_in_order_and_apart(text: str) -> None:
     position = 0
     for document in recognise(text, PLAIN):
