@@ -152,6 +152,7 @@ class Config(_Model):
 
 
 PRESETS = ("lossless", "balanced", "aggressive")
+OBSERVED_PIPELINE = "balanced"  # what mode `observe` reports on where no pipeline is named
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

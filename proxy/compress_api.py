@@ -14,6 +14,7 @@ from typing import Any, get_args
 import orjson
 
 from ctxpress.compressor import RequestPolicy
+from ctxpress.config import OBSERVED_PIPELINE
 from ctxpress.errors import ConfigError, FormatError, StageError
 from ctxpress.report import Report
 from ctxpress.results import CompressedDocument
@@ -26,7 +27,7 @@ from .headers import RequestHead, read_head
 from .options import read_options
 from .record import CLIENT_GONE
 from .runtime import Runtime
-from .tenants import OBSERVED_PIPELINE, Mode, Tenant
+from .tenants import Mode, Tenant
 from .types import Receive, Scope, Send
 
 __all__ = ["compress_endpoint"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ctxpress.cache.key import Namespace
-from ctxpress.config import Config, TenantConfig
+from ctxpress.config import OBSERVED_PIPELINE, Config, TenantConfig
 from ctxpress.errors import ConfigError
 
 from .errors import RefusedError
@@ -20,7 +20,6 @@ from .switch import SwitchState
 
 __all__ = [
     "DEFAULT_TENANT",
-    "OBSERVED_PIPELINE",
     "Target",
     "Tenant",
     "TenantDirectory",
@@ -28,7 +27,6 @@ __all__ = [
 ]
 
 DEFAULT_TENANT = "default"
-OBSERVED_PIPELINE = "balanced"  # what mode `observe` reports on where no pipeline is named
 _MAX_NAMESPACES = 1024
 
 Mode = Literal["off", "observe", "on"]

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["passthrough_config", "serve"]
 
-OBSERVED_PIPELINE = "balanced"  # what the reports of mode observe speak of
-
 
 def serve(
     config: Annotated[
@@ -63,7 +61,7 @@ def passthrough_config(upstream: str, pipeline: str | None, store: str | None) -
 
     :raises ConfigError: a value is wrong; the message names the option.
     """
-    from ctxpress.config import PRESETS, Config
+    from ctxpress.config import OBSERVED_PIPELINE, PRESETS, Config
     from ctxpress.config_problems import validate_values
     from ctxpress.nearest import did_you_mean
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ctxpress.document import Kind, Role, Source
 from ctxpress.errors import FormatError
-from ctxpress.formats.block_builder import BlockBuilder
+from ctxpress.formats.block_builder import BlockBuilder, known_messages
 from ctxpress.stage import Skip
 
 __all__ = ["is_anthropic", "read_body", "read_messages"]
@@ -40,19 +40,11 @@ def read_body(body: dict[str, Any], builder: BlockBuilder) -> None:
 
 def read_messages(messages: list[Any], builder: BlockBuilder) -> None:
     """Feed Anthropic messages to ``builder``; what is not one is opaque."""
-    for index, message in enumerate(messages):
-        pointer = f"/messages/{index}"
-        role = message.get("role") if isinstance(message, dict) else None
-        speaker = _ROLES.get(role) if isinstance(role, str) else None
-        if not isinstance(role, str) or speaker is None:
-            builder.begin("", Role.USER, index)
-            builder.opaque(pointer, message)
-            builder.end(pointer)
-            continue
+    for index, pointer, message, speaker in known_messages(messages, _ROLES, builder):
         content = message.get("content")
         asks = speaker is Role.USER and not _has_tool_result(content)
         head = {k: v for k, v in message.items() if k not in _NO_HEAD and v is not None}
-        builder.begin(role, speaker, index, head=head, asks=asks)
+        builder.begin(message["role"], speaker, index, head=head, asks=asks)
         _read_content(content, f"{pointer}/content", builder)
         builder.end(pointer, breakpoint=message.get("cache_control") is not None)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +25,7 @@ from ctxpress.formats.printed_documents import (
 from ctxpress.formats.tool_results import ToolCall, reads_files
 from ctxpress.stage import Skip
 
-__all__ = ["BlockBuilder", "one_span"]
+__all__ = ["BlockBuilder", "known_messages", "one_span"]
 
 
 def one_span(
@@ -311,6 +311,25 @@ class BlockBuilder:
             span if span.source else dataclasses.replace(span, source=draft.source)
             for span in spans
         )
+
+
+def known_messages(
+    messages: list[Any], roles: Mapping[str, Role], builder: BlockBuilder
+) -> Iterator[tuple[int, str, dict[str, Any], Role]]:
+    """Index, pointer, message and speaker of every message whose role is one of ``roles``.
+
+    Whatever else stands in the list is fed to ``builder`` as opaque, in its place.
+    """
+    for index, message in enumerate(messages):
+        pointer = f"/messages/{index}"
+        role = message.get("role") if isinstance(message, dict) else None
+        speaker = roles.get(role) if isinstance(role, str) else None
+        if speaker is None:
+            builder.begin("", Role.USER, index)
+            builder.opaque(pointer, message)
+            builder.end(pointer)
+        else:
+            yield index, pointer, message, speaker
 
 
 def _whole(draft: _Draft) -> tuple[Span, ...]:

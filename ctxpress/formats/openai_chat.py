@@ -6,7 +6,7 @@ from typing import Any
 
 from ctxpress.document import Role
 from ctxpress.errors import FormatError
-from ctxpress.formats.block_builder import BlockBuilder
+from ctxpress.formats.block_builder import BlockBuilder, known_messages
 from ctxpress.stage import Skip
 
 __all__ = ["ROLES", "read_body", "read_messages"]
@@ -37,18 +37,10 @@ def read_body(body: dict[str, Any], builder: BlockBuilder) -> None:
 
 def read_messages(messages: list[Any], builder: BlockBuilder) -> None:
     """Feed chat messages to ``builder``; what is not one is opaque."""
-    for index, message in enumerate(messages):
-        pointer = f"/messages/{index}"
-        role = message.get("role") if isinstance(message, dict) else None
-        speaker = ROLES.get(role) if isinstance(role, str) else None
-        if not isinstance(role, str) or speaker is None:
-            builder.begin("", Role.USER, index)
-            builder.opaque(pointer, message)
-            builder.end(pointer)
-            continue
+    for index, pointer, message, speaker in known_messages(messages, ROLES, builder):
         # A field that is null is a field that is absent: SDKs write either.
         head = {k: v for k, v in message.items() if k not in _NO_HEAD and v is not None}
-        builder.begin(role, speaker, index, head=head, asks=speaker is Role.USER)
+        builder.begin(message["role"], speaker, index, head=head, asks=speaker is Role.USER)
         protected = speaker is Role.TOOL and builder.reads_file(
             message.get("tool_call_id"), message.get("name")
         )
