@@ -38,12 +38,14 @@ class TokenScores:
 
     `starts` and `ends` are int32 offsets in characters (Python `str` indices) of the text.
     `keep_scores` are float32 in [0, 1]: the expected importance, (P(label >= 1) + P(label >= 2)) /
-    2.
+    2. `use_scores`, alike, say how much a sub-token is of use for the question that was read with
+    the text; `None` where there was no question.
     """
 
     starts: npt.NDArray[np.int32]
     ends: npt.NDArray[np.int32]
     keep_scores: npt.NDArray[np.float32]
+    use_scores: npt.NDArray[np.float32] | None = None
 
 
 class TokenScorer(Protocol):
@@ -54,11 +56,19 @@ class TokenScorer(Protocol):
         """Name, version and hash of the model; part of every fingerprint."""
 
     @property
-    def languages(self) -> frozenset[str]:
-        """ISO 639-1 codes of the languages with measured quality."""
+    def languages(self) -> frozenset[str] | None:
+        """ISO 639-1 codes of the languages with measured quality; `None` for any language."""
+
+    @property
+    def reads_questions(self) -> bool:
+        """Whether `score` takes a question, so that there are `use_scores`."""
 
     def score(
-        self, texts: Sequence[str], *, checkpoint: Callable[[], None] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        question: str | None = None,
+        checkpoint: Callable[[], None] | None = None,
     ) -> list[TokenScores]:
         """Score each text by itself; see `OnnxTokenScorer.score`."""
 
@@ -100,14 +110,27 @@ class OnnxTokenScorer:
         """ISO 639-1 codes of the languages whose quality the model's card shows."""
         return self._languages
 
+    @property
+    def reads_questions(self) -> bool:
+        """Whether the model has a head for the question."""
+        return False
+
     def score(
-        self, texts: Sequence[str], *, checkpoint: Callable[[], None] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        question: str | None = None,
+        checkpoint: Callable[[], None] | None = None,
     ) -> list[TokenScores]:
         """Score each text by itself: the result for a text never depends on the others.
 
         Any string is fine; one without sub-tokens (empty, blank, only controls) gets empty arrays.
         `checkpoint` is called before each window and may raise to stop the work.
+
+        :raises ValueError: when there is a question and the model cannot read it.
         """
+        if question is not None and not self.reads_questions:
+            raise ValueError(f"{self._identity} has no head for a question")
         encoded = [encode_text(self._tokenizer, text) for text in texts]
         outputs = [np.empty(len(text.token_ids), np.float32) for text in encoded]
         jobs = [

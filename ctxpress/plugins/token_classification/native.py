@@ -12,16 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ctxpress.document import Block, ContextDocument, Kind, Range, Span
-from ctxpress.hookspecs import RegisterStage, hookimpl
-from ctxpress.models import TokenScorer, load_bundled_scorer
-from ctxpress.plugins.budget import choose_units
-from ctxpress.plugins.word_units import (
+from ctxpress.models import TokenScorer
+from ctxpress.plugins.token_classification.budget import choose_units
+from ctxpress.plugins.token_classification.config import TokenClassificationConfig
+from ctxpress.plugins.token_classification.units import (
     BoolArray,
     FloatArray,
     IntArray,
@@ -32,42 +30,14 @@ from ctxpress.plugins.word_units import (
     unit_scores,
     units_with_digits,
 )
-from ctxpress.resources import Resources
 from ctxpress.stage import Skip, StageContext, StageSkip, StageTraits
 
-__all__ = ["TokenClassificationConfig", "TokenClassificationStage", "register_stages"]
+__all__ = ["TokenClassificationStage"]
 
 _ALGORITHM = "token_classification/native/1"
 _KINDS = frozenset({Kind.PROSE, Kind.DOCUMENT, Kind.TOOL_RESULT, Kind.INSTRUCTION})
 _CONTEXT_CHARACTERS = 400
 """A frozen stretch up to this long is read by the model as context of the words around it."""
-
-
-class TokenClassificationConfig(BaseModel):
-    """Options, in the paper's terms.
-
-    `keep_ratio`: fraction of the block's free tokens to keep. `target_tokens`: tokens a block may
-    have instead, protected ones included. `force_tokens`: words or punctuation that are never
-    deleted, whatever the budget; `"\\n"` keeps every line break. `force_reserve_digit`: never
-    delete a word with a digit in it. `drop_consecutive`: of force tokens that end up side by side,
-    keep one.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mode: Literal["native"] = "native"
-    backend: Literal["bundled"] = "bundled"
-    keep_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
-    target_tokens: Annotated[int, Field(ge=1)] | None = None
-    force_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), max_length=100)
-    force_reserve_digit: bool = False
-    drop_consecutive: bool = False
-
-    @model_validator(mode="after")
-    def _one_budget(self) -> TokenClassificationConfig:
-        if self.target_tokens is not None and "keep_ratio" in self.model_fields_set:
-            raise ValueError("give keep_ratio or target_tokens, not both")
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,16 +246,3 @@ def _drop_consecutive(kept: BoolArray, groups: IntArray) -> BoolArray:
     result = kept.copy()
     result[index[repeated]] = False
     return result
-
-
-def _create_stage(
-    config: TokenClassificationConfig, resources: Resources
-) -> TokenClassificationStage:
-    scorer = resources.get("models/bundled", load_bundled_scorer)
-    return TokenClassificationStage(config, scorer)
-
-
-@hookimpl
-def register_stages(register: RegisterStage) -> None:
-    """Register `token_classification`."""
-    register("token_classification", _create_stage, TokenClassificationConfig)

@@ -28,13 +28,18 @@ class FakeScorer:
 
     identity = "fake/1"
     languages = frozenset({"en"})
+    reads_questions = False
 
     def __init__(self, scores: dict[str, float] | None = None) -> None:
         self.scores = scores or {}
         self.read: list[str] = []
 
     def score(
-        self, texts: Sequence[str], *, checkpoint: Callable[[], None] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        question: str | None = None,
+        checkpoint: Callable[[], None] | None = None,
     ) -> list[TokenScores]:
         self.read += texts
         results = []

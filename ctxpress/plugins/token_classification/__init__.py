@@ -1,0 +1,28 @@
+"""Token classification (LLMLingua-2): keep the words that a small encoder finds important.
+
+`config` are the options, `native` the stage on the original string, `units` the words that are kept
+or dropped whole, `budget` how many of them fit.
+"""
+
+from __future__ import annotations
+
+from ctxpress.hookspecs import RegisterStage, hookimpl
+from ctxpress.models import load_bundled_scorer
+from ctxpress.plugins.token_classification.config import TokenClassificationConfig
+from ctxpress.plugins.token_classification.native import TokenClassificationStage
+from ctxpress.resources import Resources
+
+__all__ = ["TokenClassificationConfig", "TokenClassificationStage", "register_stages"]
+
+
+def _create_stage(
+    config: TokenClassificationConfig, resources: Resources
+) -> TokenClassificationStage:
+    scorer = resources.get("models/bundled", load_bundled_scorer)
+    return TokenClassificationStage(config, scorer)
+
+
+@hookimpl
+def register_stages(register: RegisterStage) -> None:
+    """Register `token_classification`."""
+    register("token_classification", _create_stage, TokenClassificationConfig)

@@ -1,0 +1,36 @@
+"""Options of the stage `token_classification`, in the paper's terms."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["TokenClassificationConfig"]
+
+
+class TokenClassificationConfig(BaseModel):
+    """Options, in the paper's terms.
+
+    `keep_ratio`: fraction of the block's free tokens to keep. `target_tokens`: tokens a block may
+    have instead, protected ones included. `force_tokens`: words or punctuation that are never
+    deleted, whatever the budget; `"\\n"` keeps every line break. `force_reserve_digit`: never
+    delete a word with a digit in it. `drop_consecutive`: of force tokens that end up side by side,
+    keep one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["native"] = "native"
+    backend: Literal["bundled"] = "bundled"
+    keep_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
+    target_tokens: Annotated[int, Field(ge=1)] | None = None
+    force_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), max_length=100)
+    force_reserve_digit: bool = False
+    drop_consecutive: bool = False
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> TokenClassificationConfig:
+        if self.target_tokens is not None and "keep_ratio" in self.model_fields_set:
+            raise ValueError("give keep_ratio or target_tokens, not both")
+        return self
