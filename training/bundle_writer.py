@@ -13,12 +13,13 @@ from tokenizers import Tokenizer
 
 from ctxpress.models.bundle import load_bundled_scorer
 from ctxpress.models.encoding import encode_text
-from ctxpress.models.windows import plan_windows
 from training import evaluate
 from training.data import Passage
+from training.evaluate_questions import use_table
 from training.export import export
-from training.fit import score_text
-from training.model import TokenClassifier
+from training.fit import probabilities
+from training.model import KEEP_MIX, USE_MIX, TokenClassifier
+from training.questions import Item
 
 NAME = "ctxpress-minilm-l6-keep"
 WINDOW_TOKENS = 256
@@ -34,6 +35,8 @@ def write_bundle(
     *,
     train: Sequence[Passage],
     held: Sequence[Passage],
+    items: Sequence[Item],
+    held_items: Sequence[Item],
     version: str,
     report: Callable[[str], None],
 ) -> None:
@@ -66,6 +69,11 @@ def write_bundle(
         "train": _size(train),
         "held": _size(held),
         "overall": evaluate.table(overall),
+        "keep_mix": _mix(KEEP_MIX),
+        "use_mix": _mix(USE_MIX),
+        "questions": f"{len(items):,} questions",
+        "held_questions": f"{len(held_items):,}",
+        "use": use_table(load_bundled_scorer(threads=1, folder=folder), held_items),
         "domains": _domains(held, scores["int8 (shipped)"]),
         "loss": _loss(overall),
         "rates": " and ".join(
@@ -80,16 +88,9 @@ def write_bundle(
 def _score_in_torch(
     model: TokenClassifier, tokenizer: Tokenizer, passage: Passage
 ) -> evaluate.Scores:
-    encoded = encode_text(tokenizer, passage.text)
-    scores = np.empty(len(encoded.token_ids), np.float32)
-    for window in plan_windows(len(scores), WINDOW_TOKENS - 2, MARGIN_TOKENS):
-        part = slice(window.start, window.stop)
-        whole = score_text(model, encoded.token_ids[part], encoded.shape_ids[part])
-        first = window.own_start - window.start
-        scores[window.own_start : window.own_stop] = whole[
-            first : first + window.own_stop - window.own_start
-        ]
-    return evaluate.word_scores(passage.words, encoded.starts, scores)
+    scores = probabilities(model, tokenizer, passage.text) @ np.array(KEEP_MIX, np.float32)
+    starts = encode_text(tokenizer, passage.text).starts
+    return evaluate.word_scores(passage.words, starts, scores)
 
 
 def _shipped(folder: Path) -> Callable[[Passage], evaluate.Scores]:
@@ -100,6 +101,11 @@ def _shipped(folder: Path) -> Callable[[Passage], evaluate.Scores]:
         return evaluate.word_scores(passage.words, scores.starts, scores.keep_scores)
 
     return score
+
+
+def _mix(shares: Sequence[float]) -> str:
+    names = ("half", "core", "quote", "answer")
+    return " + ".join(f"{s:g} `{name}`" for s, name in zip(shares, names, strict=True) if s)
 
 
 def _size(passages: Sequence[Passage]) -> str:

@@ -60,7 +60,7 @@ def measure(passages: Sequence[Passage], scores: Sequence[Scores]) -> Quality:
         at_rate[level] = _f1(
             truth, [_top(s, int(t.sum())) for s, t in zip(scores, truth, strict=True)]
         )
-        auc[level] = _auc(np.concatenate(truth), np.concatenate(scores))
+        auc[level] = area_under_curve(np.concatenate(truth), np.concatenate(scores))
         rates[level] = float(np.concatenate(truth).mean())
     return Quality(f1, auc, rates, at_rate)
 
@@ -76,7 +76,7 @@ def _f1(truth: Sequence[npt.NDArray[np.bool_]], kept: Sequence[npt.NDArray[np.bo
     return float(2 * (all_truth & all_kept).sum() / max(1, all_truth.sum() + all_kept.sum()))
 
 
-def _auc(truth: npt.NDArray[np.bool_], scores: Scores) -> float:
+def area_under_curve(truth: npt.NDArray[np.bool_], scores: Scores) -> float:
     """Mann-Whitney statistic with mid-ranks for ties."""
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     mid_ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from training.model import TokenClassifier
+from training.model import KEEP_MIX, USE_MIX, TokenClassifier
 
 _OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
 _FUSED = "com.microsoft"
@@ -99,7 +99,10 @@ def _embed(graph: _GraphWriter, epsilon: float) -> str:
 
 
 def build_graph(model: TokenClassifier) -> onnx.ModelProto:
-    """`token_ids`, `shape_ids` (batch, n_tokens) int32 -> `keep_scores`, alike, float32."""
+    """`token_ids`, `shape_ids` (batch, n_tokens) int32 -> `scores` (batch, n_tokens, 2) float32.
+
+    The two scores are those of `training.model.scores`: to keep, and of use for the question.
+    """
     shape = model.shape
     state = {name: tensor.detach().float().numpy() for name, tensor in model.state_dict().items()}
     graph = _GraphWriter(state)
@@ -123,14 +126,15 @@ def build_graph(model: TokenClassifier) -> onnx.ModelProto:
     bias = graph.constant("head.bias", state["head.bias"])
     logits = graph.node("MatMul", [hidden, weight], "head.product")
     levels = graph.node("Sigmoid", [graph.node("Add", [logits, bias], "head.out")], "levels")
-    graph.node("ReduceMean", [levels], "keep_scores", axes=[-1], keepdims=0)
+    mix = np.array([KEEP_MIX, USE_MIX], np.float32).T
+    graph.node("MatMul", [levels, graph.constant("mix", mix)], "scores")
 
     axes = ["batch", "n_tokens"]
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.INT32, axes)
         for name in ("token_ids", "shape_ids")
     ]
-    output = helper.make_tensor_value_info("keep_scores", TensorProto.FLOAT, axes)
+    output = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [*axes, 2])
     body = helper.make_graph(graph.nodes, "token_classifier", inputs, [output], graph.constants)
     proto = helper.make_model(body, opset_imports=_OPSETS, ir_version=10, producer_name="ctxpress")
     onnx.checker.check_model(proto)

@@ -1,10 +1,10 @@
-"""The training loop: windows without padding, two cumulative targets, AdamW with linear decay."""
+"""The training loop: binary cross-entropy of four outputs, AdamW with linear decay."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,23 +13,30 @@ import torch.nn.functional as functional
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from ctxpress.models.scorer import CLS_ID, EDGE_SHAPE, SEP_ID
-from training.data import Passage, epoch_stream
-from training.model import TokenClassifier, keep_scores
+from ctxpress.models.encoding import EDGE_SHAPE, SEP_ID, encode_head, encode_text
+from ctxpress.models.windows import plan_windows
+from training.batches import Batch, Teacher, example_batches, stream_batches
+from training.data import Passage
+from training.model import ANSWER, QUOTE, TokenClassifier
+from training.questions import Item, epoch_examples
 
 MASK_ID = 103
+_WINDOW_TOKENS, _MARGIN_TOKENS = 256, 32
 
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
     """What a run is made of; together with the data and the seed it fixes the weights.
 
-    `embedding_rate` scales the learning rate of the word embeddings. `teacher_weight` is the share
-    of the teacher's probabilities in the targets. `blank_chance`: sub-tokens that the learner, not
-    the teacher, reads as [MASK].
+    `passage_share` is the part of the distilled passages that an epoch reads. `embedding_rate`
+    scales the learning rate of the word embeddings. `teacher_weight` is the share of the teacher's
+    probabilities in the targets of distilled passages. `blank_chance`: sub-tokens that the
+    learner, not the teacher, reads as [MASK]. `question_weight` scales the loss of the two outputs
+    about questions.
     """
 
     epochs: int = 5
+    passage_share: float = 1.0
     batch_tokens: int = 2048
     learning_rate: float = 2e-4
     head_learning_rate: float = 1e-3
@@ -37,110 +44,117 @@ class FitOptions:
     embedding_rate: float = 1.0
     teacher_weight: float = 0.0
     blank_chance: float = 0.0
-    window_tokens: tuple[int, ...] = (64, 128, 256)
-    window_chances: tuple[float, ...] = (0.15, 0.2, 0.65)
+    question_weight: float = 1.0
     seed: int = 20250801
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Windows of one length: (batch, n_tokens) each; framing tokens have weight 0."""
+def loss_of(logits: Tensor, batch: Batch, teacher: Tensor | None, options: FitOptions) -> Tensor:
+    """Weighted binary cross-entropy, averaged over each output's known sub-tokens, then added up.
 
-    token_ids: Tensor
-    shape_ids: Tensor
-    labels: Tensor
-    weights: Tensor
-
-
-def batches(
-    tokenizer: Tokenizer, passages: Sequence[Passage], options: FitOptions, rng: random.Random
-) -> Iterator[Batch]:
-    """One epoch: the stream of passages cut into windows, each batch of one window length."""
-    items = list(epoch_stream(tokenizer, passages, rng))
-    columns = [
-        np.concatenate([item.encoded.token_ids for item in items]),
-        np.concatenate([item.encoded.shape_ids for item in items]),
-        np.concatenate([item.labels for item in items]),
-        np.concatenate([item.weights for item in items]),
-    ]
-    frames = [(CLS_ID, SEP_ID), (EDGE_SHAPE, EDGE_SHAPE), (0, 0), (0.0, 0.0)]
-    spans = []
-    position = 0
-    while position < len(columns[0]) - 8:
-        window = rng.choices(options.window_tokens, options.window_chances)[0]
-        rows = options.batch_tokens // window
-        body = window - 2
-        rows = min(rows, max(1, (len(columns[0]) - position) // body))
-        body = min(body, len(columns[0]) - position)
-        spans.append((position, rows, body))
-        position += rows * body
-    rng.shuffle(spans)
-    for start, rows, body in spans:
-        framed = []
-        for column, (left, right) in zip(columns, frames, strict=True):
-            block = column[start : start + rows * body].reshape(rows, body)
-            edges = np.full((rows, 1), left), np.full((rows, 1), right)
-            framed.append(np.concatenate([edges[0], block, edges[1]], axis=1))
-        token_ids, shape_ids, labels, weights = framed
-        yield Batch(
-            torch.from_numpy(token_ids.astype(np.int64)),
-            torch.from_numpy(shape_ids.astype(np.int64)),
-            torch.from_numpy(labels.astype(np.int64)),
-            torch.from_numpy(weights.astype(np.float32)),
-        )
-
-
-def loss_of(logits: Tensor, batch: Batch, teacher: Tensor | None, teacher_weight: float) -> Tensor:
-    """Weighted binary cross-entropy of both levels; `teacher` are another model's probabilities."""
-    targets = torch.stack([batch.labels >= 1, batch.labels >= 2], dim=-1).float()
+    `teacher`, (batch, n_tokens, 2), are another model's probabilities of the first two outputs.
+    """
+    targets = batch.targets
     if teacher is not None:
-        targets = (1 - teacher_weight) * targets + teacher_weight * teacher
+        share = options.teacher_weight
+        levels = (1 - share) * targets[..., :QUOTE] + share * teacher
+        targets = torch.cat([levels, targets[..., QUOTE:]], dim=-1)
     losses = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
-    return (losses.mean(dim=-1) * batch.weights).sum() / batch.weights.sum().clamp(min=1e-6)
+    n_tokens = (batch.weights.amax(dim=-1) > 0).sum().clamp(min=1)
+    scale = torch.ones(losses.shape[-1])
+    scale[QUOTE] = options.question_weight
+    scale[ANSWER] = 4 * options.question_weight  # answers are short: their loss would drown
+    return (losses * batch.weights * scale).sum() / n_tokens / 2
 
 
 def fit(
     model: TokenClassifier,
     tokenizer: Tokenizer,
     passages: Sequence[Passage],
+    items: Sequence[Item],
     options: FitOptions,
     report: Callable[[str], None],
     teacher: TokenClassifier | None = None,
     after_epoch: Callable[[int], None] | None = None,
 ) -> None:
-    """Train in place. `teacher`, a fitted larger classifier, softens the targets."""
+    """Train in place on passages, and on questions where there are `items`.
+
+    `teacher`, a classifier fitted before, softens the targets of distilled passages and labels
+    the passages of the questions; with `items` there must be one.
+    """
     torch.manual_seed(options.seed)
     optimizer = torch.optim.AdamW(
         _parameter_groups(model, options), weight_decay=0.01, betas=(0.9, 0.98), fused=True
     )
+    levels = _remembered(teacher, tokenizer) if teacher is not None else None
     for epoch in range(options.epochs):
         rng = random.Random(options.seed * 1000 + epoch)
-        planned = list(batches(tokenizer, passages, options, rng))
+        planned = _plan(tokenizer, passages, items, levels, options, rng)
         n_steps = len(planned)
         model.train()
         total, began_s = 0.0, time.monotonic()
         for step, batch in enumerate(planned):
             progress = (epoch + step / n_steps) / options.epochs
             _set_rates(optimizer, progress, options.warmup_fraction)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
                 soft = None
-                if teacher is not None:
+                if teacher is not None and batch.soften and options.teacher_weight:
                     with torch.no_grad():
-                        soft = torch.sigmoid(teacher(batch.token_ids, batch.shape_ids).float())
-                logits = model(_blanked(batch.token_ids, options.blank_chance), batch.shape_ids)
-            loss = loss_of(logits, batch, soft, options.teacher_weight)
+                        opinion = teacher(batch.token_ids, batch.shape_ids, batch.real)
+                        soft = torch.sigmoid(opinion.float())[..., :QUOTE]
+                blanked = _blanked(batch.token_ids, options.blank_chance)
+                logits = model(blanked, batch.shape_ids, batch.real)
+            loss = loss_of(logits, batch, soft, options)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             total += float(loss.detach())
-            if (step + 1) % 100 == 0 or step + 1 == n_steps:
+            if (step + 1) % 50 == 0 or step + 1 == n_steps:
                 mean, elapsed_s = total / (step + 1), time.monotonic() - began_s
                 report(f"epoch {epoch} step {step + 1}/{n_steps} loss {mean:.4f} {elapsed_s:.0f} s")
         if after_epoch is not None:
             model.eval()
             after_epoch(epoch)
     model.eval()
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 itself; if not, float32 is 25 times faster."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _plan(
+    tokenizer: Tokenizer,
+    passages: Sequence[Passage],
+    items: Sequence[Item],
+    levels: Teacher | None,
+    options: FitOptions,
+    rng: random.Random,
+) -> list[Batch]:
+    """The batches of an epoch, shuffled."""
+    chosen = rng.sample(list(passages), round(options.passage_share * len(passages)))
+    planned = list(stream_batches(tokenizer, chosen, options.batch_tokens, rng))
+    if items:
+        if levels is None:
+            raise ValueError("questions need a teacher that labels their passages")
+        texts = [text for item in items for text in item.passages]
+        texts += [passage.text for passage in passages]
+        examples = epoch_examples(items, texts, rng)
+        planned += example_batches(tokenizer, examples, levels, options.batch_tokens, rng)
+    rng.shuffle(planned)
+    return planned
+
+
+def _remembered(teacher: TokenClassifier, tokenizer: Tokenizer) -> Teacher:
+    """The teacher's probabilities of a text, computed once: passages come back in every epoch."""
+    known: dict[str, np.ndarray] = {}
+
+    def levels(text: str) -> np.ndarray:
+        if text not in known:
+            known[text] = probabilities(teacher, tokenizer, text)[:, :QUOTE].astype(np.float16)
+        return known[text]
+
+    return levels
 
 
 def _parameter_groups(model: TokenClassifier, options: FitOptions) -> list[dict[str, object]]:
@@ -170,10 +184,20 @@ def _set_rates(optimizer: torch.optim.Optimizer, progress: float, warmup: float)
 
 
 @torch.no_grad()
-def score_text(model: TokenClassifier, token_ids: np.ndarray, shape_ids: np.ndarray) -> np.ndarray:
-    """float32 reference scores of one window, framed like in training; (n_tokens,) in and out."""
-    ids = np.concatenate([[CLS_ID], token_ids, [SEP_ID]]).astype(np.int64)
-    shapes = np.concatenate([[EDGE_SHAPE], shape_ids, [EDGE_SHAPE]]).astype(np.int64)
-    logits = model(torch.from_numpy(ids)[None], torch.from_numpy(shapes)[None])
-    scores: np.ndarray = keep_scores(logits)[0, 1:-1].numpy()
-    return scores
+def probabilities(
+    model: TokenClassifier, tokenizer: Tokenizer, text: str, question: str | None = None
+) -> np.ndarray:
+    """float32 reference probabilities (n_tokens, N_OUTPUTS) of a text, framed as at run time."""
+    encoded = encode_text(tokenizer, text)
+    head = encode_head(tokenizer, question)
+    body_tokens = _WINDOW_TOKENS - head.shape[1] - 1
+    whole = np.zeros((len(encoded.token_ids), model.head.out_features), np.float32)
+    for window in plan_windows(len(whole), body_tokens, _MARGIN_TOKENS):
+        part = np.stack([encoded.token_ids, encoded.shape_ids])[:, window.start : window.stop]
+        rows = torch.from_numpy(np.concatenate([head, part, [[SEP_ID], [EDGE_SHAPE]]], axis=1))
+        outputs = torch.sigmoid(model(rows[:1].long(), rows[1:].long())[0]).numpy()
+        first = head.shape[1] + window.own_start - window.start
+        whole[window.own_start : window.own_stop] = outputs[
+            first : first + window.own_stop - window.own_start
+        ]
+    return whole

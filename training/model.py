@@ -1,4 +1,7 @@
-"""A BERT encoder with shape embeddings and an ordinal head, small enough to read in one go.
+"""A BERT encoder with shape embeddings and a head of four outputs, small enough to read at once.
+
+One trunk serves both readings of a text: alone, `[CLS] text [SEP]`, and behind a question, `[CLS]
+question [SEP] text [SEP]`, where the question's sub-tokens have shape embeddings of their own.
 
 Written out instead of imported so that training, the ONNX graph (`training.export`) and the
 reference scores use the same few operations.
@@ -14,10 +17,13 @@ import torch.nn.functional as functional
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ctxpress.models.encoding import N_SHAPES
+from ctxpress.models.encoding import N_QUESTION_SHAPES, N_SHAPES
 
-N_LEVELS = 2
-"""Cumulative targets: P(label >= 1) (kept in `half`) and P(label >= 2) (kept in `core`)."""
+N_OUTPUTS = 4
+HALF, CORE, QUOTE, ANSWER = range(N_OUTPUTS)
+"""Outputs a sub-token, as logits: the cumulative levels P(label >= 1) (kept in `half`) and
+P(label >= 2) (kept in `core`); P(in a quote that helps with the question); P(in an answer): to the
+question that was read or, without one, to a question that somebody asked about the passage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +53,11 @@ class EncoderLayer(nn.Module):
         self.outer_norm = nn.LayerNorm(shape.hidden_dim, eps=shape.norm_epsilon)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         batch, n_tokens, width = hidden.shape
         qkv = self.qkv(hidden).view(batch, n_tokens, 3, self.n_heads, width // self.n_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(query, key, value)
+        mixed = functional.scaled_dot_product_attention(query, key, value, mask)
         mixed = mixed.transpose(1, 2).reshape(batch, n_tokens, width)
         hidden = self.attention_norm(hidden + self.dropout(self.attention_out(mixed)))
         inner = functional.gelu(self.inner(hidden))
@@ -61,9 +67,9 @@ class EncoderLayer(nn.Module):
 
 class TokenClassifier(nn.Module):
     """Sub-token ids and shapes, (batch, n_tokens) int64 each, to logits (batch, n_tokens,
-    N_LEVELS).
+    N_OUTPUTS).
 
-    There is no padding mask: windows of one batch always have one length.
+    `real`, (batch, n_tokens) bool, marks what is not padding; `None` where nothing is.
     """
 
     def __init__(self, shape: EncoderShape, dropout: float = 0.1) -> None:
@@ -71,25 +77,32 @@ class TokenClassifier(nn.Module):
         self.shape = shape
         self.words = nn.Embedding(shape.vocabulary_size, shape.hidden_dim)
         self.positions = nn.Embedding(shape.max_positions, shape.hidden_dim)
-        self.shapes = nn.Embedding(N_SHAPES, shape.hidden_dim)
+        self.shapes = nn.Embedding(N_SHAPES + N_QUESTION_SHAPES, shape.hidden_dim)
         self.embedding_norm = nn.LayerNorm(shape.hidden_dim, eps=shape.norm_epsilon)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(EncoderLayer(shape, dropout) for _ in range(shape.n_layers))
-        self.head = nn.Linear(shape.hidden_dim, N_LEVELS)
+        self.head = nn.Linear(shape.hidden_dim, N_OUTPUTS)
 
-    def forward(self, token_ids: Tensor, shape_ids: Tensor) -> Tensor:
+    def forward(self, token_ids: Tensor, shape_ids: Tensor, real: Tensor | None = None) -> Tensor:
+        mask = None if real is None else real[:, None, None, :]
         positions = self.positions.weight[: token_ids.shape[1]]
         hidden = self.words(token_ids) + positions + self.shapes(shape_ids)
         hidden = self.dropout(self.embedding_norm(hidden))
         for layer in self.layers:
-            hidden = layer(hidden)
+            hidden = layer(hidden, mask)
         logits: Tensor = self.head(self.dropout(hidden))
         return logits
 
 
-def keep_scores(logits: Tensor) -> Tensor:
-    """Mean of the cumulative probabilities = expected label / 2, in [0, 1]; drops the last axis."""
-    return torch.sigmoid(logits.float()).mean(dim=-1)
+KEEP_MIX = (0.5, 0.5, 0.0, 0.0)
+"""Shares of the outputs' probabilities in a keep score: the expected label / 2."""
+USE_MIX = (0.0, 0.0, 0.5, 0.5)
+"""Their shares in the score of use for a question."""
+
+
+def scores(logits: Tensor) -> Tensor:
+    """(…, N_OUTPUTS) logits to (…, 2): keep score and score of use, each in [0, 1]."""
+    return torch.sigmoid(logits.float()) @ torch.tensor([KEEP_MIX, USE_MIX]).T
 
 
 def load_pretrained(folder: Path, n_layers: int) -> TokenClassifier:
@@ -99,8 +112,10 @@ def load_pretrained(folder: Path, n_layers: int) -> TokenClassifier:
     state = model.state_dict()
     state["words.weight"] = source["embeddings.word_embeddings.weight"]
     state["positions.weight"] = source["embeddings.position_embeddings.weight"]
-    segment = source["embeddings.token_type_embeddings.weight"][0]
-    state["shapes.weight"] = segment.repeat(N_SHAPES, 1)
+    first, second = source["embeddings.token_type_embeddings.weight"]
+    state["shapes.weight"] = torch.cat(
+        [first.repeat(N_SHAPES, 1), second.repeat(N_QUESTION_SHAPES, 1)]
+    )
     for part in ("weight", "bias"):
         state[f"embedding_norm.{part}"] = source[f"embeddings.LayerNorm.{part}"]
         for index in range(n_layers):

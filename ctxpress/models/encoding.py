@@ -24,6 +24,15 @@ N_CASES = 4
 N_BOUNDARIES = 3
 """Before the sub-token: 0 nothing (glued to its predecessor), 1 blanks, 2 a line break or start."""
 N_SHAPES = N_CASES * N_BOUNDARIES
+N_QUESTION_SHAPES = N_SHAPES
+"""A question's sub-token has its shape plus `N_SHAPES`: so the encoder tells it from the text."""
+
+CLS_ID, SEP_ID = 101, 102
+"""[CLS] and [SEP] of the BERT vocabulary: they frame what the encoder reads."""
+EDGE_SHAPE = 0
+"""Shape of the framing tokens."""
+MAX_QUESTION_TOKENS = 62
+"""Of a longer question the encoder reads the end, where people ask."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NEWLINE = 10
@@ -63,6 +72,20 @@ def encode_text(tokenizer: Tokenizer, text: str) -> EncodedText:
     token_ids, offsets = np.concatenate(ids), np.concatenate(spots)
     starts, ends = offsets[:, 0].copy(), offsets[:, 1].copy()
     return EncodedText(token_ids, _shapes(text, starts, ends), starts, ends)
+
+
+def encode_head(tokenizer: Tokenizer, question: str | None) -> npt.NDArray[np.int32]:
+    """What stands before a window: ids and shapes, (2, n) int32.
+
+    `[CLS]`, and where there is a question, its last `MAX_QUESTION_TOKENS` sub-tokens and `[SEP]`.
+    """
+    edge = np.array([[CLS_ID], [EDGE_SHAPE]], np.int32)
+    if question is None:
+        return edge
+    encoded = encode_text(tokenizer, question)
+    ids, shapes = encoded.token_ids, encoded.shape_ids + np.int32(N_SHAPES)
+    middle = np.stack([ids, shapes])[:, -MAX_QUESTION_TOKENS:]
+    return np.concatenate([edge, middle, [[SEP_ID], [EDGE_SHAPE]]], axis=1, dtype=np.int32)
 
 
 def _slices(text: str) -> Iterator[tuple[int, int]]:

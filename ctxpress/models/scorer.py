@@ -20,16 +20,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ctxpress.models.encoding import EncodedText, encode_text
+from ctxpress.models.encoding import EDGE_SHAPE, SEP_ID, EncodedText, encode_head, encode_text
 from ctxpress.models.windows import Window, plan_windows
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-CLS_ID, SEP_ID = 101, 102
-"""[CLS] and [SEP] of the BERT vocabulary; they frame every window."""
-EDGE_SHAPE = 0
-"""Shape of the framing tokens."""
+
+IntArray = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +74,14 @@ class TokenScorer(Protocol):
 class OnnxTokenScorer:
     """Scores with one ONNX Runtime session; built by `load_bundled_scorer`. Thread-safe.
 
-    `run_session` is the session's `run`; `n_threads` windows are computed at a time.
+    `run_session` is the session's `run`; `n_threads` windows are computed at a time, whichever
+    requests they belong to.
     """
 
     def __init__(
         self,
         *,
-        run_session: Callable[[list[str], dict[str, npt.NDArray[np.int32]]], list[Any]],
+        run_session: Callable[[list[str], dict[str, IntArray]], list[Any]],
         tokenizer: Tokenizer,
         identity: str,
         languages: frozenset[str],
@@ -94,7 +93,7 @@ class OnnxTokenScorer:
         self._tokenizer = tokenizer
         self._identity = identity
         self._languages = languages
-        self._body_tokens = window_tokens - 2
+        self._window_tokens = window_tokens
         self._margin_tokens = margin_tokens
         self._n_threads = n_threads
         self._pool: ThreadPoolExecutor | None = None
@@ -112,8 +111,8 @@ class OnnxTokenScorer:
 
     @property
     def reads_questions(self) -> bool:
-        """Whether the model has a head for the question."""
-        return False
+        """The bundled model has a head for the question."""
+        return True
 
     def score(
         self,
@@ -124,26 +123,25 @@ class OnnxTokenScorer:
     ) -> list[TokenScores]:
         """Score each text by itself: the result for a text never depends on the others.
 
-        Any string is fine; one without sub-tokens (empty, blank, only controls) gets empty arrays.
-        `checkpoint` is called before each window and may raise to stop the work.
-
-        :raises ValueError: when there is a question and the model cannot read it.
+        With a `question`, every window is read behind it. Any string is fine; a text without
+        sub-tokens (empty, blank, only controls) gets empty arrays. `checkpoint` is called before
+        each window and may raise to stop the work.
         """
-        if question is not None and not self.reads_questions:
-            raise ValueError(f"{self._identity} has no head for a question")
+        head = encode_head(self._tokenizer, question)
+        body_tokens = self._window_tokens - head.shape[1] - 1
         encoded = [encode_text(self._tokenizer, text) for text in texts]
-        outputs = [np.empty(len(text.token_ids), np.float32) for text in encoded]
+        outputs = [np.empty((len(text.token_ids), 2), np.float32) for text in encoded]
         jobs = [
             (text, window, output)
             for text, output in zip(encoded, outputs, strict=True)
-            for window in plan_windows(len(output), self._body_tokens, self._margin_tokens)
+            for window in plan_windows(len(output), body_tokens, self._margin_tokens)
         ]
 
         def run(job: tuple[EncodedText, Window, npt.NDArray[np.float32]]) -> None:
             if checkpoint is not None:
                 checkpoint()
             text, window, output = job
-            output[window.own_start : window.own_stop] = self._score_window(text, window)
+            output[window.own_start : window.own_stop] = self._score_window(head, text, window)
 
         if len(jobs) > 1 and self._n_threads > 1:
             list(self._windows_pool().map(run, jobs))
@@ -151,19 +149,26 @@ class OnnxTokenScorer:
             for job in jobs:
                 run(job)
         return [
-            TokenScores(text.starts, text.ends, output)
+            TokenScores(
+                text.starts,
+                text.ends,
+                keep_scores=output[:, 0],
+                use_scores=output[:, 1] if question is not None else None,
+            )
             for text, output in zip(encoded, outputs, strict=True)
         ]
 
-    def _score_window(self, text: EncodedText, window: Window) -> npt.NDArray[np.float32]:
+    def _score_window(
+        self, head: IntArray, text: EncodedText, window: Window
+    ) -> npt.NDArray[np.float32]:
+        """(n_own, 2): keep score and score of use of the tokens that the window owns."""
+        body = slice(window.start, window.stop)
+        token_ids = np.concatenate([head[0], text.token_ids[body], [SEP_ID]], dtype=np.int32)
+        shape_ids = np.concatenate([head[1], text.shape_ids[body], [EDGE_SHAPE]], dtype=np.int32)
         (scores,) = self._run_session(
-            ["keep_scores"],
-            {
-                "token_ids": _framed(text.token_ids, window, CLS_ID, SEP_ID),
-                "shape_ids": _framed(text.shape_ids, window, EDGE_SHAPE, EDGE_SHAPE),
-            },
+            ["scores"], {"token_ids": token_ids[None], "shape_ids": shape_ids[None]}
         )
-        first = 1 + window.own_start - window.start
+        first = head.shape[1] + window.own_start - window.start
         owned: npt.NDArray[np.float32] = scores[
             0, first : first + window.own_stop - window.own_start
         ]
@@ -182,13 +187,3 @@ def usable_cores(limit: int) -> int:
     """Cores this process may run on, at most `limit`."""
     affinity = getattr(os, "sched_getaffinity", None)
     return min(limit, len(affinity(0)) if affinity is not None else os.cpu_count() or 1)
-
-
-def _framed(
-    values: npt.NDArray[np.int32], window: Window, left: int, right: int
-) -> npt.NDArray[np.int32]:
-    """(1, window + 2): the window's values between those of [CLS] and [SEP]."""
-    framed = np.empty((1, window.stop - window.start + 2), np.int32)
-    framed[0, 0], framed[0, -1] = left, right
-    framed[0, 1:-1] = values[window.start : window.stop]
-    return framed
