@@ -22,30 +22,27 @@ def choose_units(
     cost: Callable[[IntArray], int],
     estimates: FloatArray,
     minimum: int,
-    start: int | None = None,
 ) -> tuple[IntArray, int]:
     """The best of `ranked`, (n,) units by falling importance, whose text fits, and its tokens.
 
     Mostly a prefix. Where a unit does not fit the rest of the budget, such as a long table row,
     smaller ones behind it fill it up. `cost(units)` is the exact token count of the text that some
     units make; `estimates`, (n,), are rough tokens a unit. The first `minimum` units are chosen
-    whatever they cost, alone they may exceed the budget. `start`: this many are known to fit, or
-    nearly so.
+    whatever they cost, alone they may exceed the budget.
     """
     tolerance = int(budget_tokens * _TOLERANCE)
 
-    def fit(start: int | None, spent: int | None = None) -> tuple[int, int]:
+    def fit(known: tuple[int, int] | None) -> tuple[int, int]:
         return largest_within(
             budget_tokens,
             lambda k: cost(ranked[:k]),
             estimates,
             minimum,
             tolerance=tolerance,
-            start=start,
-            start_cost=spent,
+            known=known,
         )
 
-    count, spent = fit(start)
+    count, spent = fit(None)
     for _ in range(_MAX_FILLS):
         left = budget_tokens - spent
         if left <= tolerance or count + 1 >= len(ranked):
@@ -55,7 +52,7 @@ def choose_units(
             break
         taken = np.concatenate([np.arange(count), smaller])
         ranked, estimates = ranked[taken], estimates[taken]
-        count, spent = fit(count, spent)
+        count, spent = fit((count, spent))
     return ranked[:count], spent
 
 
@@ -66,15 +63,14 @@ def largest_within(
     minimum: int,
     *,
     tolerance: int = 0,
-    start: int | None = None,
-    start_cost: int | None = None,
+    known: tuple[int, int] | None = None,
 ) -> tuple[int, int]:
     """A number k of units, `minimum` <= k <= n, that fits while k + 1 would not, and cost(k).
 
     It may be less than the largest where no more than `tolerance` tokens are left. `cost(k)` is
     the exact count of the text that the k best units make; it is expensive, so it is called where
     `estimates`, (n,) rough tokens a unit in rank order, say that the budget ends, then corrected by
-    what the last count was off. `start` is a first guess, and `start_cost` its cost if known. Token
+    what the last count was off. `known` is a k that fits and its cost, where there is one. Token
     counts of parts do not add up exactly, so `cost` may fall by a token where k grows; any k at
     which the budget is crossed will do. The result is above the budget only if `minimum` is.
     """
@@ -82,24 +78,21 @@ def largest_within(
     low, high = minimum, len(estimates) + 1  # low fits or is the minimum; high does not fit
     spent_low: int | None = None
     aim = float(budget_tokens)
-    for attempt in range(len(estimates) + 2):
-        if high - low <= 1:
-            break
-        if attempt == 0 and start is not None:
-            guess = min(max(start, low), high - 1)
-        else:
-            guess = int(np.searchsorted(running, aim, side="right")) - 1
-            if attempt >= _MAX_GUESSES:
-                guess = (low + high) // 2
-            guess = min(max(guess, low + 1), high - 1)
-        known = attempt == 0 and guess == start and start_cost is not None
-        spent = start_cost if known and start_cost is not None else cost(guess)
+    if known is not None:
+        low, spent_low = known
+        aim += float(running[low]) - spent_low
+    attempt = 0
+    while high - low > 1:
+        guess = int(np.searchsorted(running, aim, side="right")) - 1
+        if attempt >= _MAX_GUESSES:
+            guess = (low + high) // 2
+        attempt += 1
+        guess = min(max(guess, low + 1), high - 1)
+        spent = cost(guess)
         if spent <= budget_tokens:
             low, spent_low = guess, spent
             if budget_tokens - spent <= tolerance:
                 break
-        elif guess == low:  # the minimum is above the budget
-            return low, spent
         else:
             high = guess
         aim = float(running[guess]) + budget_tokens - spent

@@ -23,10 +23,15 @@ class Remainder:
         self._free_standing = ~units.satellite | forced | units.frozen
         self._forced = forced
         self._pairs = np.flatnonzero(units.partner > np.arange(len(units)))
+        self._dependent = np.flatnonzero(units.dependent)
         self._n_groups = int(units.group.max(initial=0)) + 1
         self._followers = np.flatnonzero(units.leader != np.arange(len(units)))
         self._separator_starts = units.ends
         self._separator_ends = np.append(units.starts[1:], len(units.free)).astype(np.int64)
+        # Separators with something in them before each unit: where two units have the same number,
+        # nothing parts them but units.
+        filled = self._separator_ends > self._separator_starts
+        self._blanks = np.concatenate([[0], np.cumsum(filled)])
         self._rank = self._ranks()
         # A letter that is written with blanks: two of them must not come to touch.
         points = units.characters.points
@@ -47,11 +52,11 @@ class Remainder:
         both = self._pairs, units.partner[self._pairs]
         kept[both[0]] = (kept[both[0]] & kept[both[1]]) | self._forced[both[0]]
         kept[both[1]] = (kept[both[0]] & kept[both[1]]) | self._forced[both[1]]
-        if units.dependent.any():
-            alive = np.bincount(
-                units.group, weights=kept & ~units.dependent, minlength=self._n_groups
-            )
-            kept = np.where(units.dependent, (alive > 0)[units.group], kept)
+        if len(self._dependent):
+            kept[self._dependent] = False
+            alive = np.zeros(self._n_groups, bool)
+            alive[units.group[kept]] = True
+            kept[self._dependent] = alive[units.group[self._dependent]]
         return self._unglued(kept)
 
     def characters(self, kept: BoolArray) -> BoolArray:
@@ -86,9 +91,7 @@ class Remainder:
         units = self._units
         index = np.flatnonzero(kept)
         left, right = index[:-1], index[1:]
-        # Blanks between two neighbours anywhere in the gap keep words apart.
-        blanks = np.concatenate([[0], np.cumsum(self._separator_ends > self._separator_starts)])
-        touching = (right - left > 1) & (blanks[right] == blanks[left])
+        touching = (right - left > 1) & (self._blanks[right] == self._blanks[left])
         touching &= self._ends_spaced[left] & self._begins_spaced[right]
         if not touching.any():
             return kept

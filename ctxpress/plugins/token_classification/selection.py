@@ -90,13 +90,11 @@ class Selection:
             return chosen
         sentence = self._ranking.sentence
         base = chosen[~stumps[sentence[chosen]]]
-        rest = order[~np.isin(order, base)]
+        rest = order[~self._mask(base)[order]]
 
         def extend(base: IntArray, more: IntArray) -> tuple[IntArray, int]:
             ranked = np.concatenate([base, more])
-            return choose_units(
-                ranked, budget_tokens, self._cost, sizes[ranked], minimum, start=len(base)
-            )
+            return choose_units(ranked, budget_tokens, self._cost, sizes[ranked], minimum)
 
         staying = alive[sentence[rest]]
         found, spent = extend(base, rest[staying])
@@ -120,10 +118,13 @@ class Selection:
         alive = np.bincount(sentence, weights=words, minlength=len(stumps)) > 0
         return stumps, alive & ~stumps
 
-    def _kept(self, chosen: IntArray) -> BoolArray:
+    def _mask(self, chosen: IntArray) -> BoolArray:
         mask = np.zeros(len(self._units), bool)
         mask[chosen] = True
-        kept = self._remainder.kept(mask)
+        return mask
+
+    def _kept(self, chosen: IntArray) -> BoolArray:
+        kept = self._remainder.kept(self._mask(chosen))
         return kept if self._repeats else drop_consecutive(kept, self._forced.tokens)
 
     def _characters(self, chosen: IntArray) -> BoolArray:

@@ -45,7 +45,7 @@ def stunted(
 ) -> BoolArray:
     """Sentences, (n_sentences,), of which less than `minimum` words are kept, and not all.
 
-    `exempt`: (n_units,) units whose sentence stays whatever is left of it. Sentences of which
+    `exempt`: (n_units,) words whose sentence stays whatever is left of it. Sentences of which
     nothing is kept are not stunted.
     """
     word = ~units.satellite & ~units.dependent
@@ -53,7 +53,7 @@ def stunted(
     words = np.where(word, units.words, 0)
     all_words = np.bincount(sentence, weights=words, minlength=n_sentences)
     left = np.bincount(sentence, weights=words * kept, minlength=n_sentences)
-    spared = np.bincount(sentence, weights=exempt & kept, minlength=n_sentences) > 0
+    spared = np.bincount(sentence, weights=exempt & kept & word, minlength=n_sentences) > 0
     return np.asarray((left > 0) & (left < np.minimum(minimum, all_words)) & ~spared)
 
 
