@@ -95,5 +95,6 @@ def largest_within(
                 break
         else:
             high = guess
-        aim = float(running[guess]) + budget_tokens - spent
+        scale = float(running[guess]) / spent if spent > 0 else 1.0
+        aim = float(running[guess]) + (budget_tokens - spent) * scale
     return low, cost(low) if spent_low is None else spent_low

@@ -41,13 +41,14 @@ _MARKER = re.compile(
 )
 _EMPHASIS = re.compile(r"(?<![\w*])(\*{1,3}+)(?=[^\s*])[^*\n]{1,300}+(?<=\S)\1(?![\w*])")
 _TABLE_RULE = re.compile(
-    r"(?m)^[ \t]*+\|?+[ \t]*+:?+-{2,}+:?+[ \t]*+(?:\|[ \t]*+:?+-{2,}+:?+[ \t]*+)*+\|?+[ \t]*+$"
+    r"(?m)^[ \t]*+\|?+[ \t]*+:?+-++:?+[ \t]*+(?:\|[ \t]*+:?+-++:?+[ \t]*+)*+\|?+[ \t]*+$"
 )
 _ABBREVIATION = re.compile(
-    r"(?<![\w.])(?:(?:[^\W\d_]\.){2,20}+|[A-Z]\.(?=[ \t\u00a0][^\W\d_])"
+    r"(?<![\w.])(?:(?:[^\W\d_]{1,2}+\.){2,20}+|[A-Z]\.(?=[ \t\u00a0][^\W\d_])"
     r"|(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|Gen|Col|Capt|Lt|Sgt|Rev|Hon|Sen|Rep|Gov|Inc|Ltd|Co|Corp|Bros"
-    r"|vs|etc|approx|ca|cf|al|fig|Fig|figs|Figs|eq|Eq|no|No|nos|Nos|vol|Vol|pp|ed|eds|est|dept|Dept"
-    r"|Ave|Blvd|Rd|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)\.)(?!\w)"
+    r"|vs|etc|approx|ca|cf|al|fig|Fig|figs|Figs|eq|Eq|vol|Vol|pp|ed|eds|est|dept|Dept"
+    r"|Ave|Blvd|Rd|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)\."
+    r"|[Nn]os?\.(?=[ \u00a0]?\d))(?![\w.])"
 )
 
 

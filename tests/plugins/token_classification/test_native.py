@@ -320,5 +320,6 @@ def test_few_counts_are_needed() -> None:
         )
 
     after = asyncio.run(main()).blocks[0]
-    assert counter.calls <= 16
-    assert abs(WordCounter().count(after.text) - 0.4 * WordCounter().count(block.text)) <= 4
+    assert counter.calls <= 12
+    budget = 0.4 * count(block.text)
+    assert 0.995 * budget <= count(after.text) <= budget
