@@ -31,7 +31,8 @@ def find_forced(
 
     A token of letters or digits must stand alone (`in` is not found in `inside`); one of
     punctuation must not stand between two such characters (`.` is not found in `3.14`). Tokens made
-    of blanks are kept as characters if `characters` says so.
+    of blanks are kept as characters if `characters` says so. List markers and heads of tables go
+    with their lines and rows all the same.
     """
     forced = np.zeros(len(units), bool)
     blanks = np.zeros(len(text), bool)
@@ -55,6 +56,7 @@ def find_forced(
             np.add.at(change, starts[last <= first], 1)
             np.add.at(change, ends[last <= first], -1)
             blanks = np.cumsum(change[:-1]) > 0
+    forced[units.leader[forced]] = True  # the pieces of one whole share its fate
     return Forced(forced & ~units.frozen, blanks, tokens)
 
 

@@ -23,33 +23,41 @@ _MAX_HEADING_CHARACTERS = 200
 
 Stretch = tuple[int, int]
 
-_QUOTED = re.compile(
-    r"“[^“”\n]{1,80}+”"
-    r"|(?<![\w\"])\"(?=[\w$€£#@<(\[{'‘./~&+-])[^\"\n]{1,80}+(?<=\S)\"(?!\w)"
-    r"|(?<!`)`[^`\n]{1,80}+`(?!`)"
-    r"|«[^«»\n]{1,80}+»"
-    r"|「[^「」\n]{1,24}+」|『[^『』\n]{1,24}+』|《[^《》\n]{1,24}+》"
+# Every pattern begins with a literal character, which the search jumps to.
+_QUOTED = (
+    re.compile(r"“[^“”\n]{1,80}+”"),
+    re.compile(r"\"(?<![\w\"]\")(?=[\w$€£#@<(\[{'‘./~&+-])[^\"\n]{1,80}+(?<=\S)\"(?!\w)"),
+    re.compile(r"`(?<!``)[^`\n]{1,80}+`(?!`)"),
+    re.compile(r"«[^«»\n]{1,80}+»"),
+    re.compile(r"「[^「」\n]{1,24}+」"),
+    re.compile(r"『[^『』\n]{1,24}+』"),
+    re.compile(r"《[^《》\n]{1,24}+》"),
 )
 _LINK = re.compile(
-    r"!?\[[^\[\]\n]{0,200}+\]"
+    r"\[[^\[\]\n]{0,200}+\]"
     r"\((?:[^()\s]++|\([^()\s]{0,200}+\)){0,20}+(?:[ \t]++\"[^\"\n]{0,100}+\")?\)"
 )
-_CITATION = re.compile(r"\[\d{1,3}(?:[,;–-][ ]?\d{1,3}){0,20}+\]|\([0-9A-Za-z]{1,2}\)")
+_CITATIONS = (
+    re.compile(r"\[\d{1,3}(?:[,;–-][ ]?\d{1,3}){0,20}+\]"),
+    re.compile(r"\([0-9A-Za-z]{1,2}\)"),
+)
 _HEADING = re.compile(r"(?m)^[ \t]{0,3}+(#{1,6}+[ \t]++\S[^\n]{0,198})$")
 _MARKER = re.compile(
     r"(?m)^[ \t]*+(?:(?:[-*+•>]|#{1,6}+|\(?\d{1,3}[.)]|\[\d{1,3}\])[ \t]++)++(?=\S)"
 )
-_EMPHASIS = re.compile(r"(?<![\w*])(\*{1,3}+)(?=[^\s*])[^*\n]{1,300}+(?<=\S)\1(?![\w*])")
+_EMPHASIS = re.compile(r"(\*(?<![\w*]\*)\*{0,2}+)(?=[^\s*])[^*\n]{1,300}+(?<=\S)\1(?![\w*])")
 _TABLE_RULE = re.compile(
     r"(?m)^[ \t]*+\|?+[ \t]*+:?+-++:?+[ \t]*+(?:\|[ \t]*+:?+-++:?+[ \t]*+)*+\|?+[ \t]*+$"
 )
+_FULL_STOP = re.compile(r"\.(?<=\w\.)(?![\w.])")
 _ABBREVIATION = re.compile(
-    r"(?<![\w.])(?:(?:[^\W\d_]{1,2}+\.){2,20}+|[A-Z]\.(?=[ \t\u00a0][^\W\d_])"
+    r"(?<![\w.])(?:(?:[^\W\d_]{1,2}+\.){2,9}+"
     r"|(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|Gen|Col|Capt|Lt|Sgt|Rev|Hon|Sen|Rep|Gov|Inc|Ltd|Co|Corp|Bros"
     r"|vs|etc|approx|ca|cf|al|fig|Fig|figs|Figs|eq|Eq|vol|Vol|pp|ed|eds|est|dept|Dept"
     r"|Ave|Blvd|Rd|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)\."
-    r"|[Nn]os?\.(?=[ \u00a0]?\d))(?![\w.])"
+    r"|[A-Z]\.(?=[ \t\u00a0][^\W\d_])|[Nn]os?\.(?=[ \u00a0]?\d))"
 )
+_LONGEST_ABBREVIATION = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +67,14 @@ class Structure:
     `bonds`: kept or dropped whole. `tables`: for every table its head's stretches (column names and
     the rule under them) and those of its rows; all are bonds too. `markers`: list markers and what
     else opens a line. `emphasis`: the asterisks before and after emphasised words, as pairs.
-    `abbreviations`: their full stops are no punctuation.
+    `abbreviations`: offsets of full stops that are part of their word.
     """
 
     bonds: list[Stretch]
     tables: list[tuple[list[Stretch], list[Stretch]]]
     markers: list[Stretch]
     emphasis: list[tuple[Stretch, Stretch]]
-    abbreviations: list[Stretch]
+    abbreviations: list[int]
 
 
 def find_structure(text: str) -> Structure:
@@ -76,14 +84,16 @@ def find_structure(text: str) -> Structure:
     if "#" in text:
         strong += [match.span(1) for match in _HEADING.finditer(text)]
     if "](" in text:
-        strong += [match.span() for match in _LINK.finditer(text)]
+        strong += [_with_bang(text, *match.span()) for match in _LINK.finditer(text)]
     weak = [
         match.span()
-        for match in _QUOTED.finditer(text)
+        for pattern in _QUOTED
+        for match in pattern.finditer(text)
         if len(match.group().split(None, MAX_QUOTED_WORDS)) <= MAX_QUOTED_WORDS
     ]
     markers = [match.span() for match in _MARKER.finditer(text)]
-    weak += _outside(markers, [match.span() for match in _CITATION.finditer(text)])
+    for pattern in _CITATIONS:
+        weak += _outside(markers, [match.span() for match in pattern.finditer(text)])
     emphasis = []
     if "*" in text:
         for match in _EMPHASIS.finditer(text):
@@ -95,8 +105,22 @@ def find_structure(text: str) -> Structure:
         tables=tables,
         markers=markers,
         emphasis=emphasis,
-        abbreviations=[match.span() for match in _ABBREVIATION.finditer(text)],
+        abbreviations=list(_abbreviations(text)),
     )
+
+
+def _abbreviations(text: str) -> Iterator[int]:
+    for match in _FULL_STOP.finditer(text):
+        stop = match.start()
+        before = text[max(0, stop - _LONGEST_ABBREVIATION) : stop + 3]
+        length = len(before) - len(text[stop + 1 : stop + 3])
+        if any(found.end() == length for found in _ABBREVIATION.finditer(before)):
+            yield stop
+
+
+def _with_bang(text: str, start: int, end: int) -> Stretch:
+    """A link, or an image with the exclamation mark before it."""
+    return start - (start > 0 and text[start - 1] == "!"), end
 
 
 def _tables(text: str) -> Iterator[tuple[list[Stretch], list[Stretch]]]:

@@ -156,8 +156,7 @@ def _edges(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Classes of the punctuation that may be split off at the front and at the back of words."""
     leads, trails = characters.leads * plain, characters.trails * plain
-    for start, end in structure.abbreviations:
-        trails[start:end] = 0
+    trails[np.array(structure.abbreviations, np.int64)] = 0
     for opening, closing in structure.emphasis:
         if plain[opening[0] : opening[1]].all() and plain[closing[0] : closing[1]].all():
             leads[slice(*opening)] = chars.EMPHASIS

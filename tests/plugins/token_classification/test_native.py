@@ -137,6 +137,28 @@ def test_budget_is_met_to_a_unit(words: list[str], ratio: float) -> None:
     assert spent > budget - largest - 1
 
 
+@settings(max_examples=200, deadline=None)
+@given(parts=blocks, target=st.integers(1, 60), floor=st.integers(0, 3))
+def test_a_budget_is_never_exceeded_where_less_is_possible(
+    parts: list[tuple[str, Kind, bool]], target: int, floor: int
+) -> None:
+    document = make_document(make_block(*parts))
+    try:
+        least, after = (
+            run(document, target_tokens=budget, min_sentence_words=floor).blocks[0].text
+            for budget in (1, target)
+        )
+    except StageSkip:
+        return
+    assert count(after) <= max(target, count(least))
+
+
+def test_a_forced_piece_of_a_heading_keeps_the_heading() -> None:
+    heading = ("# Alpha ", ("2.0", Kind.PROSE, True), " notes\nbeta gamma delta epsilon")
+    text = shorten(*heading, scores={"Alpha": 0.0}, keep_ratio=0.3, force_tokens=("notes",))
+    assert text.startswith("# Alpha 2.0 notes")
+
+
 def test_a_unit_too_long_for_the_rest_of_the_budget_is_passed_over() -> None:
     text = "alpha a-b-c-d-e-f-g beta gamma"
     scores = {"alpha": 0.9, "beta": 0.2, "gamma": 0.1} | dict.fromkeys("abcdefg-", 0.5)

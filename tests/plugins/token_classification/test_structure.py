@@ -71,14 +71,14 @@ def test_emphasis_is_found_in_pairs() -> None:
 @pytest.mark.parametrize("word", ["U.S.", "e.g.", "Mr.", "Inc.", "fig.", "Ph.D."])
 def test_abbreviations(word: str) -> None:
     text = f"so {word} it is."
-    assert [text[a:b] for a, b in find_structure(text).abbreviations] == [word]
+    assert find_structure(text).abbreviations == [text.index(word) + len(word) - 1]
 
 
 def test_the_word_no_ends_a_sentence_unless_a_number_follows() -> None:
     text = "He said no. See no. 5 and Nos. 6."
-    assert [text[a:b] for a, b in find_structure(text).abbreviations] == ["no.", "Nos."]
+    assert find_structure(text).abbreviations == [text.index(". 5"), text.index(". 6")]
 
 
 def test_an_initial_is_an_abbreviation_only_before_a_name() -> None:
     text = "George W. Bush chose plan B."
-    assert [text[a:b] for a, b in find_structure(text).abbreviations] == ["W."]
+    assert find_structure(text).abbreviations == [text.index(". Bush")]
