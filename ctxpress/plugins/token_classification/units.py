@@ -18,7 +18,12 @@ import numpy.typing as npt
 
 from ctxpress.plugins.token_classification import characters as chars
 from ctxpress.plugins.token_classification.characters import BoolArray, Characters, IntArray
-from ctxpress.plugins.token_classification.pairs import pair_up
+from ctxpress.plugins.token_classification.satellites import (
+    edge_classes,
+    find_hosts,
+    find_partners,
+    split_off_edges,
+)
 from ctxpress.plugins.token_classification.scripts import phrase_cuts
 from ctxpress.plugins.token_classification.structure import Stretch, Structure, find_structure
 
@@ -96,15 +101,14 @@ def cut_units(text: str, cuts: Sequence[int], frozen: Sequence[Stretch]) -> Unit
         cut[start + 1 : end] = False
         cut[start] = cut[end] = True
     plain = free & ~marker & (bond < 0)
-    leads, trails = _edges(characters, structure, plain)
+    leads, trails = edge_classes(characters, structure, plain)
     starts, ends = _runs(word, cut)
-    side = _split_off_edges(starts, ends, leads, trails, cut)
-    words = starts, ends
+    side = split_off_edges(starts, ends, leads, trails, cut)
     starts, ends = _runs(word, cut)
     mark = np.where(side[starts] < 0, leads[starts], trails[starts])
     mark[side[starts] == 0] = 0
-    host = _hosts(starts, mark, side, words)
-    partner, lonely = _partners(starts, mark, side, structure)
+    host = find_hosts(starts, mark, side)
+    partner, lonely = find_partners(starts, mark, side)
     leader = _first_of(bond[starts], free[starts])
     leader[lonely] = leader[host[lonely]]
     mark[lonely] = 0
@@ -149,103 +153,6 @@ def _runs(word: BoolArray, cut: BoolArray) -> tuple[IntArray, IntArray]:
     finishes = word.copy()
     finishes[:-1] &= ~word[1:] | cut[1:-1]
     return np.flatnonzero(begins), np.flatnonzero(finishes) + 1
-
-
-def _edges(
-    characters: Characters, structure: Structure, plain: BoolArray
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Classes of the punctuation that may be split off at the front and at the back of words."""
-    leads, trails = characters.leads * plain, characters.trails * plain
-    trails[np.array(structure.abbreviations, np.int64)] = 0
-    for opening, closing in structure.emphasis:
-        if plain[opening[0] : opening[1]].all() and plain[closing[0] : closing[1]].all():
-            leads[slice(*opening)] = chars.EMPHASIS
-            trails[slice(*closing)] = chars.EMPHASIS
-    # A character and the marks upon it are one.
-    fused = characters.fused
-    for classes in (leads, trails):
-        classes[fused] = 0
-        classes[:-1][fused[1:]] = 0
-    return leads, trails
-
-
-def _split_off_edges(
-    starts: IntArray,
-    ends: IntArray,
-    leads: npt.NDArray[np.uint8],
-    trails: npt.NDArray[np.uint8],
-    cut: BoolArray,
-) -> npt.NDArray[np.int8]:
-    """Cut punctuation off the runs; (n,) -1 for what leads a word, 1 for what trails one, else 0.
-
-    A run of nothing but punctuation is a word of its own, unless it touches another run.
-    """
-    n = len(leads)
-    inner = np.append(np.flatnonzero(leads == 0), n)
-    core_start = np.minimum(inner[np.searchsorted(inner, starts)], ends)
-    inner = np.append(-1, np.flatnonzero(trails == 0))
-    core_end = np.maximum(inner[np.searchsorted(inner, ends) - 1] + 1, starts)
-    touches_left = np.zeros(len(starts), bool)
-    touches_left[1:] = starts[1:] == ends[:-1]
-    touches_right = np.zeros(len(starts), bool)
-    touches_right[:-1] = starts[1:] == ends[:-1]
-    only_leads, only_trails = core_start == ends, core_end == starts
-    bare = only_leads | only_trails | (core_start >= core_end)
-    core_start[bare], core_end[bare] = starts[bare], ends[bare]
-    trailing = only_trails & touches_left
-    core_end[trailing] = starts[trailing]
-    core_start[trailing] = starts[trailing]
-    leading = only_leads & touches_right & ~trailing
-    core_start[leading] = core_end[leading] = ends[leading]
-    side = _cover(n, starts, core_start) * np.int8(-1) + _cover(n, core_end, ends)
-    classes = np.where(side < 0, leads, trails)
-    single = (classes >= chars.FAMILY) & (classes != chars.EMPHASIS)
-    parts = (classes[1:] != classes[:-1]) | single[1:]
-    cut[1:-1] |= (side[1:] != side[:-1]) | (parts & (side[1:] != 0))
-    return np.asarray(side, np.int8)
-
-
-def _cover(n: int, starts: IntArray, ends: IntArray) -> npt.NDArray[np.int8]:
-    """(n,) 1 inside the disjoint stretches, else 0."""
-    change = np.zeros(n + 1, np.int8)
-    np.add.at(change, starts, 1)
-    np.add.at(change, ends, -1)
-    return np.cumsum(change[:-1], dtype=np.int8)
-
-
-def _hosts(
-    starts: IntArray,
-    mark: npt.NDArray[np.uint8],
-    side: npt.NDArray[np.int8],
-    words: tuple[IntArray, IntArray],
-) -> IntArray:
-    """The word of each satellite: the nearest before what trails, the nearest after what leads."""
-    host = np.arange(len(starts))
-    cores = np.flatnonzero(mark == 0)
-    if not len(cores):
-        return host
-    place = np.searchsorted(cores, host)
-    before = cores[np.maximum(place - 1, 0)]
-    after = cores[np.minimum(place, len(cores) - 1)]
-    direction = side[starts]
-    return np.where(mark == 0, host, np.where(direction < 0, after, before))
-
-
-def _partners(
-    starts: IntArray,
-    mark: npt.NDArray[np.uint8],
-    side: npt.NDArray[np.int8],
-    structure: Structure,
-) -> tuple[IntArray, BoolArray]:
-    """The other bracket of each bracket, and which brackets have none."""
-    partner = np.arange(len(starts))
-    brackets = np.flatnonzero(mark >= chars.FAMILY)
-    other = pair_up(mark[brackets], side[starts[brackets]] < 0)
-    paired = other >= 0
-    partner[brackets[paired]] = brackets[other[paired]]
-    lonely = np.zeros(len(starts), bool)
-    lonely[brackets[~paired]] = True
-    return partner, lonely
 
 
 def _words_in(blank: BoolArray, starts: IntArray, ends: IntArray) -> IntArray:
