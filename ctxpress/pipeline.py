@@ -257,7 +257,7 @@ class Pipeline:
         self, plan: _Plan, namespace: Namespace, tokens: Sequence[int]
     ) -> set[int]:
         """Fresh blocks whose whole prefix was already sent with another continuation (law 3)."""
-        if not any(stage.traits.query_aware for stage in self._stages):
+        if not any(s.traits.query_aware or s.traits.scope == "turn" for s in self._stages):
             return set()
         sizes, total = [], 0
         for count in tokens:

@@ -148,5 +148,7 @@ SENTENCES = {
     Skip.STAGE_FAILED: "a stage failed when the newest blocks were first sent; the log names it",
     Skip.LAW_BROKEN: "a stage broke a law when the newest blocks were first sent; the log names it",
     Skip.INFLATED: "the stages' results had more tokens than the newest blocks",
+    Skip.OVER_BUDGET: "what must stay has more tokens than the budget by itself; raise "
+    "target_tokens or protect less",
     Skip.NO_SAVING: "the stages kept everything; lower keep_ratio",
 }

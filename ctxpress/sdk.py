@@ -226,7 +226,7 @@ async def acompress_documents(
     """
     _expect("question", question, str, None)
     _expect("model", model, str, None)
-    _check(keep_ratio, budget_tokens)
+    _check(keep_ratio, budget_tokens, "budget_tokens")
     given = read_documents(documents)
     ratio = _ratio(keep_ratio, budget_tokens, pipeline)
     async with _open(pipeline, config, strict=False) as held:
@@ -300,24 +300,28 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-def _check_budget(keep_ratio: float | None, target_tokens: int | None) -> None:
+def _check_budget(
+    keep_ratio: float | None, budget: int | None, name_of_budget: str = "target_tokens"
+) -> None:
     for name, value, types in (
         ("keep_ratio", keep_ratio, (float, int, None)),
-        ("a budget in tokens", target_tokens, (int, None)),
+        (name_of_budget, budget, (int, None)),
     ):
         if isinstance(value, bool):
             raise TypeError(f"{name}: a number is needed, not bool")
         _expect(name, value, *types)
     if keep_ratio is not None and not 0 < keep_ratio <= 1:
         raise ConfigError(f"keep_ratio is the fraction kept, in (0, 1]; got {keep_ratio}")
-    if target_tokens is not None and target_tokens < 1:
-        raise ConfigError(f"a budget in tokens is at least 1; got {target_tokens}")
+    if budget is not None and budget < 1:
+        raise ConfigError(f"{name_of_budget} is a budget of at least 1 token; got {budget}")
 
 
-def _check(keep_ratio: float | None, target_tokens: int | None) -> None:
-    _check_budget(keep_ratio, target_tokens)
-    if keep_ratio is not None and target_tokens is not None:
-        raise ConfigError("give a keep_ratio or a budget in tokens, not both")
+def _check(
+    keep_ratio: float | None, budget: int | None, name_of_budget: str = "target_tokens"
+) -> None:
+    _check_budget(keep_ratio, budget, name_of_budget)
+    if keep_ratio is not None and budget is not None:
+        raise ConfigError(f"give keep_ratio or {name_of_budget}, not both")
 
 
 def _ratio(

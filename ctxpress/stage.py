@@ -63,6 +63,7 @@ class Skip(StrEnum):
     INFLATED = "inflated"
     STORE_FAILED = "store_failed"
     NO_SAVING = "no_saving"
+    OVER_BUDGET = "over_budget"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,20 +73,26 @@ class StageTraits:
     ``extractive``: all that it emits is made of ranges of the original (law 2).
     ``query_aware``: its result depends on the turn's question; it is left out where many
     conversations share a prefix (law 3).
+    ``query_optional``: it can also work without a question; where many conversations share a
+    prefix it is then given none, instead of being left out.
     ``may_grow``: its result may hold more tokens than its input.
     ``scope``: ``"block"`` stages see one block at a time and are memoised; ``"turn"`` stages see
-    all blocks of the newest turn that have not been sent yet.
+    all blocks of the newest turn that have not been sent yet, but those of a prefix that many
+    conversations share one at a time.
     ``keep_ratio``: the fraction it aims to keep by its configuration, or ``None`` for stages
     without a ratio. A request's own ``keep_ratio`` is shared out over the stages that have one.
+    ``target_tokens``: the tokens that each block may have by its configuration, or ``None``.
     ``languages``: ISO 639-1 codes that its model was measured on, or ``None`` where language
     does not matter; text in another language is protected from it (law 1).
     """
 
     extractive: bool = True
     query_aware: bool = False
+    query_optional: bool = False
     may_grow: bool = False
     scope: Literal["block", "turn"] = "block"
     keep_ratio: float | None = None
+    target_tokens: int | None = None
     languages: frozenset[str] | None = None
 
 

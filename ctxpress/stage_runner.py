@@ -20,7 +20,7 @@ from ctxpress.errors import CtxpressError, DeadlineError, LawError, StageError
 from ctxpress.languages import Hidden, mask_languages, unmask
 from ctxpress.laws import check_laws
 from ctxpress.memo import Memo
-from ctxpress.stage import Skip, StageContext, StageReport, StageSkip
+from ctxpress.stage import Skip, StageContext, StageReport, StageSkip, StageTraits
 from ctxpress.work import Budget, BuiltStage, Work
 
 __all__ = ["StageRunner"]
@@ -75,19 +75,19 @@ class StageRunner:
             tally = _Tally(blocks=len(open_work))
             blocks = [item.block for item in open_work]
             budget = Budget(self._stages, number, context, blocks, counting)
-            groups = [open_work] if built.traits.scope == "turn" else [[i] for i in open_work]
-            for group in groups:
-                if group:
-                    await self._apply(
-                        built,
-                        group,
-                        document,
-                        await budget.context_of(group),
-                        tally,
-                        counting,
-                        namespace=namespace,
-                        strict=strict,
-                    )
+            for group in _groups(built.traits, open_work):
+                await self._apply(
+                    built,
+                    group,
+                    document,
+                    await budget.context_of(group),
+                    tally,
+                    counting,
+                    namespace=namespace,
+                    strict=strict,
+                )
+            if await budget.exceeded([item.block for item in open_work]):
+                tally.skip(Skip.OVER_BUDGET, _OVER_BUDGET_REASON)
             report = _report(built.name, tally, (time.monotonic() - started) * 1000)
             if tally.failures:  # one line a request, however many blocks it has
                 logger.warning("stage %s was skipped: %s", built.name, report.reason)
@@ -106,19 +106,16 @@ class StageRunner:
         namespace: Namespace,
         strict: bool,
     ) -> None:
-        if built.traits.query_aware:
-            for item in group:
-                if item.shared:
-                    tally.skip(Skip.SHARED_PREFIX, _SHARED_REASON)
-            group = [item for item in group if not item.shared]
-            if not group:
-                return
-        question = group[0].question if built.traits.query_aware else None
+        traits, shared = built.traits, group[0].shared
+        if shared and traits.query_aware and not traits.query_optional:
+            tally.skip(Skip.SHARED_PREFIX, _SHARED_REASON)
+            return
+        question = group[0].question if traits.query_aware and not shared else None
         given = document.with_blocks(tuple(item.block for item in group))
         given = dataclasses.replace(given, question=question)
         try:
             after, memo_hit = await self._apply_checked(built, given, context, namespace)
-            await self._adopt(built, group, after, tally, counting, strict=strict)
+            await self._adopt(built, group, after, tally, counting, context, strict=strict)
             tally.memo_hits += memo_hit
         except StageSkip as skip:
             self._skip(group, tally, skip.code, skip.reason)
@@ -167,11 +164,13 @@ class StageRunner:
         after: ContextDocument,
         tally: _Tally,
         counting: Counting,
+        context: StageContext,
         *,
         strict: bool,
     ) -> None:
         counts_in = await counting.count([item.block.text for item in group])
         counts_out = await counting.count([block.text for block in after.blocks])
+        own_target = _own_target(built.traits, context)
         for item, block, tokens_in, tokens_out in zip(
             group, after.blocks, counts_in, counts_out, strict=True
         ):
@@ -183,6 +182,8 @@ class StageRunner:
             if block.text != item.block.text:
                 item.extractive = item.extractive and built.traits.extractive
             item.block = block
+            if own_target is not None and tokens_out > own_target:
+                tally.skip(Skip.OVER_BUDGET, _OVER_BUDGET_REASON)
             tally.blocks_run += 1
             tally.tokens_in += tokens_in
             tally.tokens_out += tokens_out
@@ -191,6 +192,25 @@ class StageRunner:
         for item in group:
             tally.skip(code, reason)
             item.stage_skips.append(code)
+
+
+def _groups(traits: StageTraits, open_work: list[Work]) -> list[list[Work]]:
+    """The blocks that a stage is given at a time.
+
+    A block of a shared prefix is always given alone: what it becomes must not depend on others of
+    this turn, with which other conversations do not go on (law 3).
+    """
+    if traits.scope == "block":
+        return [[item] for item in open_work]
+    together = [item for item in open_work if not item.shared]
+    alone = [[item] for item in open_work if item.shared]
+    return [*([together] if together else []), *alone]
+
+
+def _own_target(traits: StageTraits, context: StageContext) -> int | None:
+    """The tokens that the stage's configuration gives each block, where no request overrides it."""
+    asked = context.target_tokens is not None or context.keep_ratio is not None
+    return None if asked else traits.target_tokens
 
 
 def _checked(
@@ -260,4 +280,8 @@ _SHARED_REASON = (
     "many conversations share this block as a cached prefix, so it must not depend on the question"
 )
 _DEADLINE_REASON = "the time budget ran out; raise deadline_ms or send smaller blocks"
+_OVER_BUDGET_REASON = (
+    "what must stay (protected text, code, forced words, at least one word) has more tokens than "
+    "the budget by itself; raise target_tokens or protect less"
+)
 _INFLATED_REASON = "the result had more tokens than the text, so the text was kept"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -121,7 +122,8 @@ def check_stage(
     """Run ``stage`` over nasty samples and ``documents`` at several ratios and check every law.
 
     Protected spans intact, extractive means extractive, no growth unless declared, nothing
-    blank, the input unchanged, the same result twice and under concurrency.
+    blank, the input unchanged, the same result twice and under concurrency. A stage whose question
+    is optional is run with and without one.
 
     :raises LawError: naming the sample and the law. What the stage itself raises, except
         ``StageSkip``, is passed on.
@@ -146,6 +148,9 @@ async def _check_all(
             for name, document in named:
                 try:
                     await _check_one(stage, document, context)
+                    if stage.traits.query_optional and document.question is not None:
+                        blind = dataclasses.replace(document, question=None)
+                        await _check_one(stage, blind, context)
                 except LawError as error:
                     raise LawError(f"sample {name!r} at keep_ratio {ratio}: {error}") from error
 

@@ -106,6 +106,16 @@ class Budget:
             ratio = max(ratio, MIN_KEEP_RATIO)
         return dataclasses.replace(self._context, keep_ratio=ratio, target_tokens=target)
 
+    async def exceeded(self, blocks: Sequence[Block]) -> bool:
+        """Whether ``blocks``, all as the stage left them, have more tokens than a hard budget.
+
+        Only asked of the stage that answers for the budget; protected text alone may exceed it.
+        """
+        budget = self._context.target_tokens
+        if budget is None or self._own is None or not self._last:
+            return False
+        return await self._counting.total([block.text for block in blocks]) > budget
+
     async def _target(self, budget: int, group: Sequence[Block]) -> int:
         """The group's part of ``budget``: its protected text, and its share of what that leaves."""
         if self._all_sizes is None:

@@ -20,11 +20,10 @@ class EveryOtherWord:
 
     identity = "every-other-word:1"
 
-    def __init__(self, *, query_aware=False, keep_ratio=0.5, languages=None):
-        self.traits = StageTraits(
-            query_aware=query_aware, keep_ratio=keep_ratio, languages=languages
-        )
+    def __init__(self, *, keep_ratio=0.5, **traits):
+        self.traits = StageTraits(keep_ratio=keep_ratio, **traits)
         self.calls = 0
+        self.given = []
         self.contexts = []
         self.questions = []
 
@@ -32,6 +31,7 @@ class EveryOtherWord:
         self.calls += 1
         self.contexts.append(context)
         self.questions.append(document.question)
+        self.given.append([block.original for block in document.blocks])
         blocks = []
         for block in document.blocks:
             spans = [

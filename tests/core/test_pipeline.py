@@ -341,6 +341,56 @@ async def test_a_cached_prefix_is_compressed_without_the_question(replica):
     assert all(block.text != block.original for block in result.document.blocks)
 
 
+async def test_a_stage_that_can_do_without_a_question_is_given_none_in_a_cached_prefix(replica):
+    stage = EveryOtherWord(query_aware=True, query_optional=True)
+    marked = make_block(TEXT, pointer="/messages/0/content/0/text", cache_breakpoint=True)
+    after = make_block("tail " + TEXT, pointer="/messages/0/content/1/text")
+    one = replica(stage)
+    result = await one.run(make_document(marked, after, question="why?"))
+    assert stage.questions == [None, "why?"]
+    assert result.report.stages[0].skipped is None
+    other = make_document(marked, make_block("else " + TEXT), question="another question?")
+    again = await one.run(other)
+    assert again.document.blocks[0].text == result.document.blocks[0].text
+    assert stage.questions == [None, "why?", "another question?"]  # the memo knows no question
+
+
+async def test_a_turn_scope_stage_is_given_blocks_of_a_cached_prefix_one_at_a_time(replica):
+    stage = EveryOtherWord(scope="turn")
+    parts = [
+        make_block(
+            f"part{i} {TEXT}", pointer=f"/messages/0/content/{i}/text", cache_breakpoint=i == 1
+        )
+        for i in range(4)
+    ]
+    await replica(stage).run(make_document(*parts))
+    assert [[text[:5] for text in texts] for texts in stage.given] == [
+        ["part2", "part3"],
+        ["part0"],
+        ["part1"],
+    ]
+
+
+async def test_text_that_must_stay_and_exceeds_the_budget_is_reported(replica):
+    question = ("one two three four five six", Kind.QUESTION, True)
+    block = make_block(TEXT, question)
+    result = await replica(EveryOtherWord()).run(make_document(block), target_tokens=3)
+    stage = result.report.stages[0]
+    assert stage.skipped is Skip.OVER_BUDGET
+    assert "must stay" in stage.reason
+    assert stage.blocks_run == 1
+    result = await replica(EveryOtherWord()).run(make_document(block), target_tokens=60)
+    assert result.report.stages[0].skipped is None
+
+
+async def test_a_stages_own_budget_is_reported_where_a_block_exceeds_it(replica):
+    stage = EveryOtherWord(target_tokens=20)
+    result = await replica(stage).run(make_document(turn(0)))
+    assert result.report.stages[0].skipped is Skip.OVER_BUDGET
+    asked = await replica(stage).run(make_document(turn(0, "x " + TEXT)), keep_ratio=0.5)
+    assert asked.report.stages[0].skipped is None
+
+
 async def test_a_prefix_sent_before_with_another_continuation_no_longer_depends_on_the_question(
     replica,
 ):

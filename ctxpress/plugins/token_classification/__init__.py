@@ -1,7 +1,9 @@
 """Token classification (LLMLingua-2): keep the words that a small encoder finds important.
 
-`config` are the options, `native` the stage on the original string, `units` the words that are kept
-or dropped whole, `budget` how many of them fit.
+`config` are the options, `native` the stage on the original string. A block is taken apart into
+`parts` and `units` (from `characters`, `structure`, `scripts`, `satellites` and `pairs`), which get
+`priorities` (with the `question` and by `sentences`); `selection` finds those that fit the
+`budget`, `remaining` what the text is then; `sharing` spreads a budget over blocks.
 """
 
 from __future__ import annotations

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
+
+from ctxpress.plugins.token_classification.characters import FloatArray, IntArray
 
 __all__ = ["choose_units", "largest_within"]
 
 _MAX_GUESSES = 8
-_MAX_PASSED_OVER = 4
-_WASTE = 0.01
-"""More than this part of the budget left unused, and the unit that did not fit is passed over."""
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+_MAX_FILLS = 4
+_TOLERANCE = 1 / 400
+"""A budget is met when no more than this part of it is left: 1 token of 400."""
 
 
 def choose_units(
@@ -24,44 +22,65 @@ def choose_units(
     cost: Callable[[IntArray], int],
     estimates: FloatArray,
     minimum: int,
-) -> IntArray:
-    """The best of `ranked`, (n,) units by falling importance, whose text fits the budget.
+) -> tuple[IntArray, int]:
+    """The best of `ranked`, (n,) units by falling importance, whose text fits, and its tokens.
 
-    Mostly a prefix. Where a long unit does not fit and much of the budget would stay unused, up to
-    four such units are passed over for shorter ones behind them. `cost(units)` is the exact token
-    count of the text that some units make; `estimates`, (n,), are rough tokens a unit. The first
-    `minimum` units are chosen whatever they cost.
+    Mostly a prefix. Where a unit does not fit the rest of the budget, such as a long table row,
+    smaller ones behind it fill it up. `cost(units)` is the exact token count of the text that some
+    units make; `estimates`, (n,), are rough tokens a unit. The first `minimum` units are chosen
+    whatever they cost, alone they may exceed the budget.
     """
+    tolerance = int(budget_tokens * _TOLERANCE)
 
-    def cost_of(order: IntArray) -> Callable[[int], int]:
-        return lambda k: cost(order[:k])
+    def fit(known: tuple[int, int] | None) -> tuple[int, int]:
+        return largest_within(
+            budget_tokens,
+            lambda k: cost(ranked[:k]),
+            estimates,
+            minimum,
+            tolerance=tolerance,
+            known=known,
+        )
 
-    count = largest_within(budget_tokens, cost_of(ranked), estimates, minimum)
-    for _ in range(_MAX_PASSED_OVER):
-        if count >= len(ranked):
+    count, spent = fit(None)
+    for _ in range(_MAX_FILLS):
+        left = budget_tokens - spent
+        if left <= tolerance or count + 1 >= len(ranked):
             break
-        if budget_tokens - cost(ranked[:count]) <= _WASTE * budget_tokens:
+        smaller = count + 1 + np.flatnonzero(estimates[count + 1 :] <= left)
+        if not len(smaller):
             break
-        ranked, estimates = np.delete(ranked, count), np.delete(estimates, count)
-        count = largest_within(budget_tokens, cost_of(ranked), estimates, count)
-    return ranked[:count]
+        taken = np.concatenate([np.arange(count), smaller])
+        ranked, estimates = ranked[taken], estimates[taken]
+        count, spent = fit((count, spent))
+    return ranked[:count], spent
 
 
 def largest_within(
-    budget_tokens: int, cost: Callable[[int], int], estimates: FloatArray, minimum: int
-) -> int:
-    """The number k of units, `minimum` <= k <= n, with cost(k) <= `budget_tokens` < cost(k + 1).
+    budget_tokens: int,
+    cost: Callable[[int], int],
+    estimates: FloatArray,
+    minimum: int,
+    *,
+    tolerance: int = 0,
+    known: tuple[int, int] | None = None,
+) -> tuple[int, int]:
+    """A number k of units, `minimum` <= k <= n, that fits while k + 1 would not, and cost(k).
 
-    `cost(k)` is the exact count of the text that the k best units make; it is expensive, so it is
-    called where `estimates`, (n,) rough tokens a unit in rank order, say that the budget ends,
-    then corrected by what the last count was off. Token counts of parts do not add up exactly,
-    so `cost` may fall by a token where k grows; any k at which the budget is crossed will do. The
-    result is above the budget only if `minimum` is.
+    It may be less than the largest where no more than `tolerance` tokens are left. `cost(k)` is
+    the exact count of the text that the k best units make; it is expensive, so it is called where
+    `estimates`, (n,) rough tokens a unit in rank order, say that the budget ends, then corrected by
+    what the last count was off. `known` is a k that fits and its cost, where there is one. Token
+    counts of parts do not add up exactly, so `cost` may fall by a token where k grows; any k at
+    which the budget is crossed will do. The result is above the budget only if `minimum` is.
     """
-    n_units = len(estimates)
     running = np.concatenate([[0.0], np.cumsum(estimates)])
-    low, high = minimum, n_units + 1  # cost(low) fits or low is the minimum; cost(high) does not
+    low, high = minimum, len(estimates) + 1  # low fits or is the minimum; high does not fit
+    spent_low: int | None = None
     aim = float(budget_tokens)
+    if known is not None:
+        low, spent_low = known
+        aim += float(running[low]) - spent_low
     attempt = 0
     while high - low > 1:
         guess = int(np.searchsorted(running, aim, side="right")) - 1
@@ -71,8 +90,11 @@ def largest_within(
         guess = min(max(guess, low + 1), high - 1)
         spent = cost(guess)
         if spent <= budget_tokens:
-            low = guess
+            low, spent_low = guess, spent
+            if budget_tokens - spent <= tolerance:
+                break
         else:
             high = guess
-        aim = float(running[guess]) + budget_tokens - spent
-    return low
+        scale = float(running[guess]) / spent if spent > 0 else 1.0
+        aim = float(running[guess]) + (budget_tokens - spent) * scale
+    return low, cost(low) if spent_low is None else spent_low

@@ -17,6 +17,11 @@ class TokenClassificationConfig(BaseModel):
     deleted, whatever the budget; `"\\n"` keeps every line break. `force_reserve_digit`: never
     delete a word with a digit in it. `drop_consecutive`: of force tokens that end up side by side,
     keep one.
+
+    `min_sentence_words`: a sentence of which fewer words would be left goes whole; 0 or 1: none
+    does. `question_weight`: how much the turn's question counts against what is worth keeping for
+    any reader; needs a model that reads questions. `dynamic_ratio`: how far the budgets of a turn's
+    blocks may move from equal shares (0) towards one threshold over all of them (1).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +33,11 @@ class TokenClassificationConfig(BaseModel):
     force_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), max_length=100)
     force_reserve_digit: bool = False
     drop_consecutive: bool = False
+
+    # Of mode `native` only.
+    min_sentence_words: Annotated[int, Field(ge=0, le=20)] = 2
+    question_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    dynamic_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode="after")
     def _one_budget(self) -> TokenClassificationConfig:

@@ -5,56 +5,36 @@ Prompt Compression", section 4) scores every token with a small bidirectional en
 scores of a word's tokens, and keeps the best words in their order. `native` does the same by
 offsets: words are deleted from the text as it came, so all that is left is byte for byte the
 original's; one ranking over the whole block instead of one a chunk; and a budget counted in the
-target model's own tokenizer.
+target model's own tokenizer. Where the model reads questions, the turn's question moves the
+ranking.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 
-from ctxpress.document import Block, ContextDocument, Kind, Range, Span
+from ctxpress.document import Block, ContextDocument
+from ctxpress.errors import ConfigError
 from ctxpress.models import TokenScorer
-from ctxpress.plugins.token_classification.budget import choose_units
 from ctxpress.plugins.token_classification.config import TokenClassificationConfig
-from ctxpress.plugins.token_classification.units import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    WordUnits,
-    cut_units,
-    kept_characters,
-    matches,
+from ctxpress.plugins.token_classification.forcing import find_forced
+from ctxpress.plugins.token_classification.parts import Part, put_together, take_apart
+from ctxpress.plugins.token_classification.priorities import (
     unit_scores,
-    units_with_digits,
+    unit_sizes,
+    with_satellites,
 )
+from ctxpress.plugins.token_classification.question import question_priority
+from ctxpress.plugins.token_classification.selection import Ranking, Selection
+from ctxpress.plugins.token_classification.sentences import number_sentences
+from ctxpress.plugins.token_classification.sharing import share_budgets
 from ctxpress.stage import Skip, StageContext, StageSkip, StageTraits
 
 __all__ = ["TokenClassificationStage"]
 
-_ALGORITHM = "token_classification/native/1"
-_KINDS = frozenset({Kind.PROSE, Kind.DOCUMENT, Kind.TOOL_RESULT, Kind.INSTRUCTION})
+_ALGORITHM = "token_classification/native/2"
 _CONTEXT_CHARACTERS = 400
 """A frozen stretch up to this long is read by the model as context of the words around it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A block taken apart: its text, what of it may be worked on, and its units.
-
-    `frozen_tokens` is what the whole text counts beyond `tokens`, the count of its free text.
-    """
-
-    block: Block
-    text: str
-    offsets: tuple[int, ...]
-    free_spans: tuple[bool, ...]
-    frozen: tuple[tuple[int, int], ...]
-    units: WordUnits
-    tokens: int
-    frozen_tokens: int
 
 
 class TokenClassificationStage:
@@ -64,13 +44,25 @@ class TokenClassificationStage:
     """
 
     def __init__(self, config: TokenClassificationConfig, scorer: TokenScorer) -> None:
+        """
+        :raises ConfigError: the configuration gives the question a weight, and the scorer cannot
+            read one.
+        """
         self._config = config
         self._scorer = scorer
-        self._traits = StageTraits(keep_ratio=config.keep_ratio, languages=scorer.languages)
+        self._question_weight = _question_weight(config, scorer)
+        self._traits = StageTraits(
+            query_aware=self._question_weight > 0,
+            query_optional=True,
+            scope="turn" if config.dynamic_ratio > 0 else "block",
+            keep_ratio=config.keep_ratio,
+            target_tokens=config.target_tokens,
+            languages=scorer.languages,
+        )
 
     @property
     def traits(self) -> StageTraits:
-        """Extractive, blind to the question, one block at a time, in measured languages only."""
+        """Extractive, in measured languages only; what else holds depends on the options."""
         return self._traits
 
     @property
@@ -90,7 +82,7 @@ class TokenClassificationStage:
         parts = {
             index: part
             for index, block in enumerate(document.blocks)
-            if (part := _take_apart(block, context)) is not None
+            if (part := take_apart(block, context.counter)) is not None
         }
         if not parts:
             raise StageSkip(
@@ -99,13 +91,21 @@ class TokenClassificationStage:
             )
         others = [block for index, block in enumerate(document.blocks) if index not in parts]
         budgets = self._budgets(list(parts.values()), others, context)
+        question = document.question if self._question_weight > 0 else None
+        shared = self._config.dynamic_ratio > 0 and len(parts) > 1
+        rankings: dict[int, Ranking] = {}
+        for (index, part), budget in zip(parts.items(), budgets, strict=True):
+            if budget < part.tokens or shared:
+                rankings[index] = self._rank(part, question, context)
+        if shared:
+            budgets = self._share(list(parts.values()), list(rankings.values()), budgets)
         blocks = list(document.blocks)
         for (index, part), budget in zip(parts.items(), budgets, strict=True):
             if budget < part.tokens:
-                blocks[index] = self._shorten(part, budget, context)
+                blocks[index] = self._shorten(part, rankings[index], budget, context)
         return document.with_blocks(tuple(blocks))
 
-    def _budgets(self, parts: list[_Part], others: list[Block], context: StageContext) -> list[int]:
+    def _budgets(self, parts: list[Part], others: list[Block], context: StageContext) -> list[int]:
         """Free tokens to keep of each block; a request's wish goes before the configuration."""
         ratio, target = context.keep_ratio, context.target_tokens
         if ratio is None and target is None:
@@ -121,37 +121,20 @@ class TokenClassificationStage:
         # The nudge undoes float error: 0.3 of 10 must be 3 tokens, and all must be all.
         return [int(ratio * part.tokens + 1e-6) for part in parts]
 
-    def _shorten(self, part: _Part, budget: int, context: StageContext) -> Block:
-        units = part.units
-        scores, weights = self._score(part, context.checkpoint)
-        forced, forced_characters, groups = self._forced(part)
-        choosable = np.flatnonzero(~units.frozen & ~units.marker)
-        priority = scores + 2.0 * forced
-        order = choosable[np.argsort(-priority[choosable], kind="stable")]
+    def _share(self, parts: list[Part], rankings: list[Ranking], budgets: list[int]) -> list[int]:
+        limits = np.array([part.tokens for part in parts])
+        shares = share_budgets(
+            np.minimum(budgets, limits),
+            limits,
+            np.repeat(np.arange(len(parts)), [len(part.units) for part in parts]),
+            np.concatenate([ranking.priority for ranking in rankings]),
+            np.concatenate([ranking.sizes for ranking in rankings]),
+            self._config.dynamic_ratio,
+        )
+        return [int(share) for share in shares]
 
-        def characters(chosen: IntArray) -> BoolArray:
-            kept = np.zeros(len(units), bool)
-            kept[chosen] = True
-            if self._config.drop_consecutive:
-                kept = _drop_consecutive(kept | units.frozen, groups)
-            return kept_characters(units, kept) | forced_characters
-
-        def cost(chosen: IntArray) -> int:
-            context.checkpoint()
-            remaining = units.text_of(characters(chosen))
-            return context.counter.count(remaining) - part.frozen_tokens
-
-        estimates = weights[order] * (part.tokens / max(1.0, float(weights[order].sum())))
-        minimum = max(int(forced[order].sum()), int(not part.frozen_tokens))
-        chosen = choose_units(order, budget, cost, estimates, min(minimum, len(order)))
-        if len(chosen) == len(order):
-            return part.block
-        shorter = _put_together(part, characters(chosen))
-        grew = context.counter.count(shorter.text) >= part.tokens + part.frozen_tokens
-        return part.block if grew else shorter
-
-    def _score(self, part: _Part, checkpoint: Callable[[], None]) -> tuple[FloatArray, FloatArray]:
-        """Score and rough token count of each unit; long frozen stretches are not read."""
+    def _rank(self, part: Part, question: str | None, context: StageContext) -> Ranking:
+        """Priorities and rough token counts of the units; long frozen stretches are not read."""
         edges = [0]
         for start, end in part.frozen:
             if end - start > _CONTEXT_CHARACTERS:
@@ -159,90 +142,63 @@ class TokenClassificationStage:
         edges.append(len(part.text))
         stretches = list(zip(edges[::2], edges[1::2], strict=True))
         scored = self._scorer.score(
-            [part.text[start:end] for start, end in stretches], checkpoint=checkpoint
+            [part.text[start:end] for start, end in stretches],
+            question=question,
+            checkpoint=context.checkpoint,
         )
-        starts = [item.starts + start for item, (start, _) in zip(scored, stretches, strict=True)]
-        values = [item.keep_scores for item in scored]
-        scores, sizes = unit_scores(part.units, np.concatenate(starts), np.concatenate(values))
-        return scores, np.maximum(sizes, 1.0)
-
-    def _forced(self, part: _Part) -> tuple[BoolArray, BoolArray, IntArray]:
-        """Forced units, forced characters (line breaks), and each unit's force token or -1."""
         units = part.units
-        forced = np.zeros(len(units), bool)
-        characters = np.zeros(len(part.text), bool)
-        groups = np.full(len(units), -1, np.int64)
-        if self._config.force_reserve_digit:
-            forced |= units_with_digits(units)
-        if self._config.force_tokens:
-            starts, ends, tokens = matches(part.text, self._config.force_tokens)
-            first = np.searchsorted(units.ends, starts, side="right")
-            last = np.searchsorted(units.starts, ends, side="left")
-            change = np.zeros(len(units) + 1, np.int64)
-            np.add.at(change, first, 1)
-            np.add.at(change, np.maximum(last, first), -1)
-            forced |= np.cumsum(change[:-1]) > 0
-            whole = np.isin(starts, units.starts) & np.isin(ends, units.ends)
-            groups[first[whole]] = tokens[whole]
-            if not self._config.drop_consecutive:
-                change = np.zeros(len(part.text) + 1, np.int64)
-                np.add.at(change, starts[last <= first], 1)
-                np.add.at(change, ends[last <= first], -1)
-                characters = np.cumsum(change[:-1]) > 0
-        return forced & ~units.frozen, characters, groups
+        starts = np.concatenate(
+            [
+                item.starts.astype(np.int64) + start
+                for item, (start, _) in zip(scored, stretches, strict=True)
+            ]
+        )
+        sentence = number_sentences(units)
+        priority = unit_scores(units, starts, np.concatenate([item.keep_scores for item in scored]))
+        use = [item.use_scores for item in scored if item.use_scores is not None]
+        if question is not None and len(use) == len(scored):
+            useful = unit_scores(units, starts, np.concatenate(use))
+            priority = question_priority(priority, useful, sentence, self._question_weight)
+        sizes = unit_sizes(units, starts) * units.choosable
+        sizes *= part.tokens / max(1.0, float(sizes.sum()))
+        return Ranking(with_satellites(units, priority), sizes, sentence)
+
+    def _shorten(self, part: Part, ranking: Ranking, budget: int, context: StageContext) -> Block:
+        config = self._config
+
+        def count(text: str) -> int:
+            context.checkpoint()
+            return context.counter.count(text) - part.frozen_tokens
+
+        forced = find_forced(
+            part.text,
+            part.units,
+            config.force_tokens,
+            digits=config.force_reserve_digit,
+            characters=not config.drop_consecutive,
+        )
+        selection = Selection(
+            part.units,
+            ranking,
+            forced,
+            count,
+            min_sentence_words=config.min_sentence_words,
+            repeats=not config.drop_consecutive,
+        )
+        minimum = max(int(forced.units[part.units.choosable].sum()), int(not part.frozen_tokens))
+        characters = selection.choose(budget, minimum)
+        if characters is None:
+            return part.block
+        shorter = put_together(part, characters)
+        grew = context.counter.count(shorter.text) >= part.tokens + part.frozen_tokens
+        return part.block if grew else shorter
 
 
-def _take_apart(block: Block, context: StageContext) -> _Part | None:
-    """Find what may be worked on; None where that is nothing but blanks."""
-    offsets = np.cumsum([0, *(len(span.text) for span in block.spans)]).tolist()
-    free_spans = tuple(_workable(span, block.original) for span in block.spans)
-    frozen: list[tuple[int, int]] = []
-    for free, start, end in zip(free_spans, offsets, offsets[1:], strict=False):
-        if free or start == end:
-            continue
-        if frozen and frozen[-1][1] == start:
-            frozen[-1] = (frozen[-1][0], end)
-        else:
-            frozen.append((start, end))
-    text = block.text
-    units = cut_units(text, offsets, frozen)
-    if not (~units.frozen & ~units.marker).any():
-        return None
-    tokens = whole = context.counter.count(text)
-    if frozen:
-        tokens = context.counter.count(units.text_of(units.free))
-    return _Part(
-        block, text, tuple(offsets), free_spans, tuple(frozen), units, tokens, whole - tokens
-    )
-
-
-def _workable(span: Span, original: str) -> bool:
-    if span.protected or span.kind not in _KINDS:
-        return False
-    return span.text == "".join(original[start:end] for start, end in span.kept)
-
-
-def _put_together(part: _Part, characters: BoolArray) -> Block:
-    """The block with only the selected characters in its free spans."""
-    spans = list(part.block.spans)
-    for index, span in enumerate(spans):
-        selected = characters[part.offsets[index] : part.offsets[index + 1]]
-        if not part.free_spans[index] or selected.all():
-            continue
-        origin = np.concatenate([np.arange(start, end) for start, end in span.kept])[selected]
-        breaks = np.flatnonzero(np.diff(origin) != 1)
-        starts = origin[np.append(0, breaks + 1)] if len(origin) else origin
-        ends = origin[np.append(breaks, -1)] + 1 if len(origin) else origin
-        kept = tuple(map(Range, starts.tolist(), ends.tolist()))
-        spans[index] = span.keep(part.block.original, kept)
-    return part.block.with_spans(tuple(spans))
-
-
-def _drop_consecutive(kept: BoolArray, groups: IntArray) -> BoolArray:
-    index = np.flatnonzero(kept)
-    group = groups[index]
-    repeated = np.zeros(len(index), bool)
-    repeated[1:] = (group[1:] >= 0) & (group[1:] == group[:-1])
-    result = kept.copy()
-    result[index[repeated]] = False
-    return result
+def _question_weight(config: TokenClassificationConfig, scorer: TokenScorer) -> float:
+    if scorer.reads_questions:
+        return config.question_weight
+    if config.question_weight > 0 and "question_weight" in config.model_fields_set:
+        raise ConfigError(
+            "question_weight: the model of this stage cannot read questions; leave the option out"
+        )
+    return 0.0

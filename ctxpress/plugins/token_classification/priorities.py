@@ -1,0 +1,70 @@
+"""From the model's scores of sub-tokens to one priority for every unit."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ctxpress.plugins.token_classification.characters import COMMA, ENDER, FloatArray
+from ctxpress.plugins.token_classification.units import Units
+
+__all__ = [
+    "COMMA_FACTOR",
+    "ENDER_FACTOR",
+    "PAIR_FACTOR",
+    "unit_scores",
+    "unit_sizes",
+    "with_satellites",
+]
+
+COMMA_FACTOR = 0.5
+"""Worth of a comma, colon or dash, as part of the lesser of the two words around it."""
+ENDER_FACTOR = 0.8
+"""The same for full stops, question and exclamation marks."""
+PAIR_FACTOR = 0.6
+"""Worth of a pair of brackets, quotes or asterisks, as part of the lesser of the words at its
+ends."""
+
+
+def unit_scores(
+    units: Units, token_starts: npt.NDArray[np.int64], token_scores: npt.NDArray[np.float32]
+) -> FloatArray:
+    """Mean score of the sub-tokens that begin in each unit, (n_units,).
+
+    A unit without any (characters that the tokenizer drops) scores 0.
+    """
+    owner = np.searchsorted(units.ends, token_starts, side="right")
+    n_units = len(units)
+    sums = np.bincount(owner, weights=token_scores, minlength=n_units + 1)[:n_units]
+    counts = np.bincount(owner, minlength=n_units + 1)[:n_units]
+    return np.asarray(sums / np.maximum(counts, 1))
+
+
+def unit_sizes(units: Units, token_starts: npt.NDArray[np.int64]) -> FloatArray:
+    """Sub-tokens of each unit, at least 1, (n_units,): a rough measure of what it costs."""
+    owner = np.searchsorted(units.ends, token_starts, side="right")
+    counts = np.bincount(owner, minlength=len(units) + 1)[: len(units)]
+    return np.maximum(counts, 1).astype(np.float64)
+
+
+def with_satellites(units: Units, priority: FloatArray) -> FloatArray:
+    """`priority`, (n_units,), with that of satellites derived from the words around them.
+
+    A satellite is worth part of the lesser of its word and the word after it (of the words at both
+    ends for brackets and quotes), and never more than its word. Protected text counts as 1.
+    """
+    result = np.where(units.frozen, 1.0, priority)
+    index = np.flatnonzero(units.satellite)
+    if not len(index):
+        return result
+    words = np.flatnonzero(~units.satellite)
+    host = result[units.host[index]]
+    place = np.searchsorted(words, index)
+    behind = np.where(place < len(words), result[words[np.minimum(place, len(words) - 1)]], host)
+    mark = units.mark[index]
+    other = np.where(mark > ENDER, result[units.host[units.partner[index]]], behind)
+    factor = np.where(
+        mark == COMMA, COMMA_FACTOR, np.where(mark == ENDER, ENDER_FACTOR, PAIR_FACTOR)
+    )
+    result[index] = np.minimum(host, factor * np.minimum(host, other))
+    return result
