@@ -18,11 +18,11 @@ from typing import Any
 
 import orjson
 
-from benchmarks.sections import replace_section
 from ctxpress.assembly import create_compressor
 from ctxpress.cache.key import Namespace
 from ctxpress.compressor import CompressedBody, RequestCompressor, RequestPolicy
 from ctxpress.config import Config
+from ctxpress.evaluation.sections import replace_section
 
 _SENTENCE = (
     "In item {n} the committee, which as you may know met on Tuesday, came to the conclusion that "
