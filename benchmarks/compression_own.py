@@ -1,0 +1,63 @@
+"""Times a stage of ours in a process of its own; the twin of `compression_peer`.
+
+Standard input: a JSON object with `stage` (its options), `texts`, `rate`, `runs`. Standard output:
+one line of JSON. Each text goes through a whole pipeline: language, laws, exact budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+from ctxpress.errors import CtxpressError
+from ctxpress.evaluation.compressors import PipelineCompressor
+from ctxpress.sdk import Pipeline
+
+
+async def measure(given: dict[str, Any]) -> dict[str, Any]:
+    """`seconds` of each run over all texts, and what else `main` prints.
+
+    :raises CtxpressError: the stage cannot be built or fails, or left a text as it was.
+    """
+    compressor = PipelineCompressor(
+        "own", lambda: Pipeline.from_stages(given["stage"], strict=True)
+    )
+    begun_s = time.perf_counter()
+    await compressor.warm_up()
+    load_seconds = time.perf_counter() - begun_s
+    seconds = []
+    kept = 0
+    for _ in range(given["runs"]):
+        taken_s = 0.0
+        kept = 0
+        for text in given["texts"]:
+            done = await compressor.compress(text, None, given["rate"])
+            if done.untouched is not None:
+                raise CtxpressError(f"a text was left as it was: {done.untouched}")
+            taken_s += done.seconds
+            kept += len(done.text.split())
+        seconds.append(taken_s)
+    return {
+        "seconds": seconds,
+        "load_seconds": load_seconds,
+        "words_kept": kept,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def main() -> int:
+    """Measure and print; exit status 2 and one line where that is not possible."""
+    try:
+        print(json.dumps(asyncio.run(measure(json.load(sys.stdin)))))
+    except CtxpressError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
