@@ -7,6 +7,8 @@ matplotlib is imported when a picture is drawn; its global state (pyplot) is nev
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,13 +65,17 @@ def plot_quality(rows: Sequence[Row], path: Path) -> None:
     if not rows:
         raise ValueError("there is nothing to draw")
     names = list(dict.fromkeys(row.set for row in rows))
+    columns = min(2, len(names))  # more would be too small to read in a page
+    lines = math.ceil(len(names) / columns)
     width, height = SINGLE_INCHES if len(names) == 1 else PANEL_INCHES
-    with _figure(path, (width * len(names), height)) as figure:
-        panels = figure.subplots(1, len(names), squeeze=False)[0]
-        for name, axes in zip(names, panels, strict=True):
-            _quality_panel(axes, [row for row in rows if row.set == name])
+    with _figure(path, (width * columns, height * lines)) as figure:
+        panels = figure.subplots(lines, columns, squeeze=False).flatten()
         handles: dict[str, Artist] = {}
-        for axes in panels:
+        for name, axes in itertools.zip_longest(names, panels):
+            if name is None:
+                axes.set_axis_off()
+                continue
+            _quality_panel(axes, [row for row in rows if row.set == name])
             drawn, labels = axes.get_legend_handles_labels()
             handles.update(zip(labels, drawn, strict=True))
         figure.legend(
@@ -161,16 +167,19 @@ def _quality_panel(axes: Axes, rows: Sequence[Row]) -> None:
             label, width = f"{compressor}, question {view}", 2.2
             low, high = [100 * row.low for row in own], [100 * row.high for row in own]
             axes.fill_between(kept, low, high, color=colour, alpha=0.15, linewidth=0)
-            for row in own:
-                if row.target is not None:
-                    axes.scatter(
-                        100 * row.keep_ratio, 100 * row.target, color=colour,
-                        marker="_", s=260, linewidths=2.2, label=f"target, question {view}",
-                    )  # fmt: skip
         axes.plot(
             kept, [100 * row.score for row in own],
             color=colour, marker=marker, linestyle=style, linewidth=width, label=label,
         )  # fmt: skip
+    for shown in _PIPELINE_STYLES:  # after the lines, and so at the end of the legend
+        wanted = [row for row in rows if row.question == shown]
+        targets = {row.keep_ratio: row.target for row in wanted if row.target is not None}
+        if targets:
+            axes.scatter(
+                [100 * ratio for ratio in targets], [100 * target for target in targets.values()],
+                color=_PIPELINE_STYLES[shown][0], marker="_", s=260, linewidths=2.2,
+                label=f"target, question {shown}",
+            )  # fmt: skip
     axes.set_xlabel("tokens kept (%)")
     axes.set_title(TITLES[rows[0].set], fontsize=12)
     axes.set_ylabel("share (%)")
