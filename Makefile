@@ -49,7 +49,7 @@ bench-compression: $(DEV_READY)  ## measure compression beside llmlingua (PEER=p
 
 eval: $(DEV_READY)  ## measure what survives compression (DATA=folder; see docs/compression.md)
 	$(BIN)/ctxpress eval compression $(if $(DATA),--data "$(DATA)") \
-		--write docs/compression.md --plot docs/quality.svg
+		--ratios 0.8,0.65,0.5,0.33,0.2,0.1 --write docs/compression.md --plot docs/quality.svg
 
 readme: $(DEV_READY)  ## fill the README's example with what the tool really does
 	$(BIN)/python benchmarks/readme.py

@@ -1,7 +1,8 @@
 """Times a stage of ours in a process of its own; the twin of `compression_peer`.
 
 Standard input: a JSON object with `stage` (its options), `texts`, `rate`, `runs`. Standard output:
-one line of JSON. Each text goes through a whole pipeline: language, laws, exact budget.
+one line of JSON. Each text goes through a whole pipeline: language, laws, exact budget. Where mode
+`llmlingua2` counts with cl100k_base, a token is a byte, as it is for the peer.
 """
 
 from __future__ import annotations
@@ -11,11 +12,39 @@ import json
 import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
-from ctxpress.errors import CtxpressError
+from ctxpress.errors import CtxpressError, MissingDependencyError
 from ctxpress.evaluation.compressors import PipelineCompressor
 from ctxpress.sdk import Pipeline
+
+
+class ByteEncoding:
+    """Stands in for tiktoken's cl100k_base, whose file would have to be downloaded."""
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """One token a byte."""
+        return list(text.encode("utf-8"))
+
+
+def count_bytes() -> None:
+    """Replace cl100k_base in this process; other encodings stay.
+
+    :raises MissingDependencyError: tiktoken is not installed.
+    """
+    try:
+        import tiktoken
+    except ImportError as error:
+        raise MissingDependencyError(
+            "mode llmlingua2 needs tiktoken: pip install tiktoken"
+        ) from error
+    from ctxpress import tokens
+
+    replaced = "cl100k_base"
+    find, get = vars(tokens)["find_tiktoken_file"], tiktoken.get_encoding
+    vars(tokens)["find_tiktoken_file"] = lambda name: Path() if name == replaced else find(name)
+    vars(tiktoken)["get_encoding"] = lambda name: ByteEncoding() if name == replaced else get(name)
 
 
 async def measure(given: dict[str, Any]) -> dict[str, Any]:
@@ -23,6 +52,8 @@ async def measure(given: dict[str, Any]) -> dict[str, Any]:
 
     :raises CtxpressError: the stage cannot be built or fails, or left a text as it was.
     """
+    if given["stage"].get("mode") == "llmlingua2":
+        count_bytes()
     compressor = PipelineCompressor(
         "own", lambda: Pipeline.from_stages(given["stage"], strict=True)
     )
