@@ -87,6 +87,7 @@ def test_import_direction(path: Path) -> None:
         if parts[0] != "ctxpress" or len(parts) == 1 or room == "proxy":
             continue
         assert parts[1] != "cli" or room == "cli", place
+        assert parts[1] != "evaluation" or room in ("cli", "evaluation"), place
         if room in MAY_IMPORT:
             assert parts[1] in MAY_IMPORT[room] | {room}, place
 

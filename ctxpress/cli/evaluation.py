@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctxpress.cli.evaluation_options import Request, parse_ratios, parse_sets, parse_stages
 from ctxpress.cli.terminal import steps
 from ctxpress.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ctxpress.cli.evaluation_options import Request
     from ctxpress.evaluation.runner import Row
 
 __all__ = ["compression", "create_app"]
@@ -79,6 +79,8 @@ def compression(
 
     On word problems digits are kept (force_reserve_digit), unless a --pipeline decides.
     """
+    from ctxpress.cli.evaluation_options import Request, parse_ratios, parse_sets, parse_stages
+
     folder = data or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
     if folder is None:
         raise ConfigError(f"name the folder of the data: --data FOLDER, or set {DATA_VARIABLE}")

@@ -144,6 +144,7 @@ def test_data_that_is_missing_or_malformed_is_one_line(run: Run, data: Path) -> 
     assert (done.status, done.err.count("\n")) == (2, 1)
 
 
+@pytest.mark.timeout(180)
 def test_a_terminal_gets_a_bar_and_a_pipe_none(data: Path) -> None:
     command = [sys.executable, "-m", "ctxpress.cli", "eval", "compression", "--data", str(data)]
     command += ["--set", "nq", "--ratios", "0.5", "--question", "hidden"]
