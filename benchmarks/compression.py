@@ -76,18 +76,15 @@ def make_work(words: int, prompts: int, runs: int) -> Work:
 
 
 def time_one(command: Sequence[str], given: Mapping[str, Any], work: Work) -> Measured | str:
-    """Both texts, each in a fresh process; or the last line of what went wrong."""
-    medians = []
-    for texts in ([work.long], work.short):
-        asked = {**given, "texts": texts, "rate": RATE, "runs": work.runs}
-        done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True)
-        if done.returncode:
-            return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        answer = json.loads(done.stdout.strip().splitlines()[-1])
-        medians.append((statistics.median(answer["seconds"]), answer))
-    (long_s, first), (short_s, second) = medians
-    peak_mib = max(first["peak_mib"], second["peak_mib"])
-    return Measured(long_s, short_s, peak_mib, first.get("versions", ""))
+    """The long text and the short ones in a fresh process; or the last line of what went wrong."""
+    loads = [[work.long], list(work.short)]
+    asked = {**given, "loads": loads, "rate": RATE, "runs": work.runs}
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True)
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    long_s, short_s = map(statistics.median, answer["seconds"])
+    return Measured(long_s, short_s, answer["peak_mib"], answer.get("versions", ""))
 
 
 def measure(work: Work, peer: str | None, folder: Path, wanted: Sequence[str]) -> Iterator[Row]:

@@ -1,8 +1,8 @@
 """Times a stage of ours in a process of its own; the twin of `compression_peer`.
 
-Standard input: a JSON object with `stage` (its options), `texts`, `rate`, `runs`. Standard output:
-one line of JSON. Each text goes through a whole pipeline: language, laws, exact budget. Where mode
-`llmlingua2` counts with cl100k_base, a token is a byte, as it is for the peer.
+Standard input: a JSON object with `stage` (its options), `loads` (lists of texts), `rate`, `runs`.
+Standard output: one line of JSON. Each text goes through a whole pipeline: language, laws, exact
+budget. Where mode `llmlingua2` counts with cl100k_base, a token is a byte, as it is for the peer.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def count_bytes() -> None:
 
 
 async def measure(given: dict[str, Any]) -> dict[str, Any]:
-    """`seconds` of each run over all texts, and what else `main` prints.
+    """`seconds` (of each load, one a run), and what else `main` prints.
 
     :raises CtxpressError: the stage cannot be built or fails, or left a text as it was.
     """
@@ -60,22 +60,20 @@ async def measure(given: dict[str, Any]) -> dict[str, Any]:
     begun_s = time.perf_counter()
     await compressor.warm_up()
     load_seconds = time.perf_counter() - begun_s
-    seconds = []
-    kept = 0
-    for _ in range(given["runs"]):
-        taken_s = 0.0
-        kept = 0
-        for text in given["texts"]:
-            done = await compressor.compress(text, None, given["rate"])
-            if done.untouched is not None:
-                raise CtxpressError(f"a text was left as it was: {done.untouched}")
-            taken_s += done.seconds
-            kept += len(done.text.split())
-        seconds.append(taken_s)
+    seconds: list[list[float]] = []
+    for texts in given["loads"]:
+        seconds.append([])
+        for _ in range(given["runs"]):
+            taken_s = 0.0
+            for text in texts:
+                done = await compressor.compress(text, None, given["rate"])
+                if done.untouched is not None:
+                    raise CtxpressError(f"a text was left as it was: {done.untouched}")
+                taken_s += done.seconds
+            seconds[-1].append(taken_s)
     return {
         "seconds": seconds,
         "load_seconds": load_seconds,
-        "words_kept": kept,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 

@@ -1,8 +1,8 @@
 """Times the `llmlingua` library; runs under the peer's Python, without ctxpress.
 
-Standard input: a JSON object with `model` (a folder), `texts`, `rate`, `runs`. Standard output: one
-line of JSON, see `main`. The library's tokenizer for counting, which it would download, is replaced
-by one token a byte: it is no part of the model, and quicker than the real one.
+Standard input: a JSON object with `model` (a folder), `loads` (lists of texts), `rate`, `runs`.
+Standard output: one line of JSON, see `main`. The library's tokenizer for counting, which it would
+download, is replaced by one token a byte: it is no part of the model.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ByteTokenizer:
 
 
 def main() -> None:
-    """Prints `seconds` of each run over all texts, `load_seconds`, `peak_mib` and versions."""
+    """Prints `seconds` (of each load, one a run), `load_seconds`, `peak_mib` and versions."""
     given = json.load(sys.stdin)
     import llmlingua
     import tiktoken
@@ -37,13 +37,14 @@ def main() -> None:
     )
     load_seconds = time.perf_counter() - begun
     compressor.compress_prompt("The committee met on Tuesday, and agreed.", rate=given["rate"])
-    seconds = []
-    kept = 0
-    for _ in range(given["runs"]):
-        begun = time.perf_counter()
-        done = [compressor.compress_prompt(text, rate=given["rate"]) for text in given["texts"]]
-        seconds.append(time.perf_counter() - begun)
-        kept = sum(len(one["compressed_prompt"].split()) for one in done)
+    seconds: list[list[float]] = []
+    for texts in given["loads"]:
+        seconds.append([])
+        for _ in range(given["runs"]):
+            begun = time.perf_counter()
+            for text in texts:
+                compressor.compress_prompt(text, rate=given["rate"])
+            seconds[-1].append(time.perf_counter() - begun)
     from importlib.metadata import version
 
     print(
@@ -51,7 +52,6 @@ def main() -> None:
             {
                 "seconds": seconds,
                 "load_seconds": load_seconds,
-                "words_kept": kept,
                 "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                 "versions": f"llmlingua {version('llmlingua')}, torch {torch.__version__}, "
                 f"transformers {transformers.__version__}",
