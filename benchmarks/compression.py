@@ -125,18 +125,28 @@ def table(rows: Sequence[Row], work: Work) -> Iterator[str]:
         )
         times = {name: peer for name, peer in beside.items() if peer is not None}
         cells = [row.name, row.checkpoint, f"{work.long_tokens / done.long_s:,.0f}"]
-        cells.append(ratios({name: peer.long_s / done.long_s for name, peer in times.items()}))
+        cells.append(
+            ratios(
+                {name: peer.long_s / done.long_s for name, peer in times.items()},
+                named=row.checkpoint == "bundled",
+            )
+        )
         cells.append(f"{work.short_tokens / done.short_s:,.0f}")
-        cells.append(ratios({name: peer.short_s / done.short_s for name, peer in times.items()}))
+        cells.append(
+            ratios(
+                {name: peer.short_s / done.short_s for name, peer in times.items()},
+                named=row.checkpoint == "bundled",
+            )
+        )
         cells.append(f"{done.peak_mib:,.0f}")
         yield "| " + " | ".join(cells) + " |"
 
 
-def ratios(by_checkpoint: Mapping[str, float]) -> str:
-    """`3.1x`, or with the names of several checkpoints."""
-    if len(by_checkpoint) == 1:
-        return f"{next(iter(by_checkpoint.values())):.1f}x"
-    return ", ".join(f"{value:.0f}x ({name})" for name, value in by_checkpoint.items())
+def ratios(by_checkpoint: Mapping[str, float], *, named: bool) -> str:
+    """`3.1x` of one checkpoint, or each with its name."""
+    if named:
+        return ", ".join(f"{value:.0f}x ({name})" for name, value in by_checkpoint.items())
+    return "".join(f"{value:.1f}x" for value in by_checkpoint.values())
 
 
 def make_peer(folder: Path) -> str:
