@@ -13,7 +13,7 @@ RUN_READY  := $(VENV)/.stamp-run
 DEV_READY  := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: run test test-fast check lint types format bench readme clean help
+.PHONY: run test test-fast check lint types format bench bench-compression eval readme clean help
 
 run: $(RUN_READY)  ## see long prompts shrink on their way to an API (FILE=… for your own)
 	@$(BIN)/ctxpress demo $(if $(FILE),"$(FILE)")
@@ -40,8 +40,16 @@ format: $(DEV_READY)  ## put imports and layout in order
 
 bench: $(DEV_READY)  ## measure speed on this machine and put the tables into docs/performance.md
 	$(BIN)/python -m benchmarks.proxy --write docs/performance.md
-	$(BIN)/python -m benchmarks.compression --write docs/performance.md
+	$(BIN)/python -m benchmarks.request_path --write docs/performance.md
 	$(BIN)/python -m benchmarks.classifier --write docs/performance.md
+
+bench-compression: $(DEV_READY)  ## measure compression beside llmlingua (PEER=python with it, or PEER=make)
+	$(BIN)/python -m benchmarks.compression --write docs/compression.md \
+		$(if $(filter make,$(PEER)),--make-peer,$(if $(PEER),--peer "$(PEER)"))
+
+eval: $(DEV_READY)  ## measure what survives compression (DATA=folder; see docs/compression.md)
+	$(BIN)/ctxpress eval compression $(if $(DATA),--data "$(DATA)") \
+		--ratios 0.8,0.65,0.5,0.33,0.2,0.1 --write docs/compression.md --plot docs/quality.svg
 
 readme: $(DEV_READY)  ## fill the README's example with what the tool really does
 	$(BIN)/python benchmarks/readme.py
@@ -51,7 +59,7 @@ clean:  ## remove everything that the targets made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV_READY):
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \

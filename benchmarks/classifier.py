@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.sections import replace_section
+from ctxpress.evaluation.sections import replace_section
 from ctxpress.models import OnnxTokenScorer, load_bundled_scorer
 
 _WORDS = (

@@ -29,7 +29,7 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.proxy_peers import serve
-from benchmarks.sections import replace_section
+from ctxpress.evaluation.sections import replace_section
 
 CONCURRENCIES = (1, 10, 100)
 CPU_CONCURRENCY = 10

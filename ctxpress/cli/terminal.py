@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["create_console", "has_colour", "progress"]
+__all__ = ["create_console", "has_colour", "progress", "steps"]
 
 
 def has_colour(stream: TextIO) -> bool:
@@ -51,3 +51,26 @@ def progress(what: str) -> Iterator[None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         bar.add_task(what, total=None)
         yield
+
+
+@contextlib.contextmanager
+def steps(what: str, total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """A bar of ``total`` steps on standard error; yields ``(describe, advance)``.
+
+    Both do nothing unless standard error is a terminal.
+    """
+    if not sys.stderr.isatty():
+        yield lambda text: None, lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield (
+            lambda text: bar.update(task, description=f"{what} {text}"),
+            lambda: bar.advance(task),
+        )
