@@ -9,11 +9,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	&& { echo $$p; break; }; done)
 
 VENV_READY := $(VENV)/.stamp-venv
+PARITY     := .venv-parity
 RUN_READY  := $(VENV)/.stamp-run
 DEV_READY  := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: run test test-fast check lint types format bench readme clean help
+.PHONY: run test test-fast test-parity check lint types format bench readme clean help
 
 run: $(RUN_READY)  ## see long prompts shrink on their way to an API (FILE=… for your own)
 	@$(BIN)/ctxpress demo $(if $(FILE),"$(FILE)")
@@ -23,6 +24,9 @@ test: $(DEV_READY)  ## run all tests
 
 test-fast: $(DEV_READY)  ## run the tests that take less than a few seconds
 	$(BIN)/python -m pytest -m "not slow"
+
+test-parity: $(PARITY)/.stamp  ## compare mode llmlingua2 with the real llmlingua library
+	HF_HUB_OFFLINE=1 $(PARITY)/bin/python -W ignore -m tests.parity.compare
 
 check: lint types test  ## everything that must pass before a change goes in
 
@@ -47,7 +51,7 @@ readme: $(DEV_READY)  ## fill the README's example with what the tool really doe
 	$(BIN)/python benchmarks/readme.py
 
 clean:  ## remove everything that the targets made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(PARITY) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## show this list
@@ -59,6 +63,13 @@ $(VENV_READY):
 	"$$($(or $(PYTHON),python3) --version 2>&1 | tail -1). Name another: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@echo "setting up $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV) || { echo "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(PARITY)/.stamp: $(VENV_READY) pyproject.toml constraints.txt tests/parity/requirements.txt
+	@echo "installing the llmlingua library beside ctxpress, in $(PARITY) (once)"
+	@$(BIN)/python -m venv $(PARITY)
+	@$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -r tests/parity/requirements.txt --editable '.[torch]'
 	@touch $@
 
 $(RUN_READY): $(VENV_READY) pyproject.toml constraints.txt
