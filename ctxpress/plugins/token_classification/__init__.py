@@ -1,7 +1,9 @@
 """Token classification (LLMLingua-2): keep the words that a small encoder finds important.
 
 `config` are the options, `native` the stage on the original string, `units` the words that are kept
-or dropped whole, `budget` how many of them fit.
+or dropped whole, `budget` how many of them fit. `checkpoint` loads what Hugging Face has,
+`huggingface` scores with it, `batching` lets requests share batches. `llmlingua2` is the library's
+algorithm, `llmlingua2_stage` its stage, `factory` builds both. Only these need torch, and late.
 """
 
 from __future__ import annotations
@@ -11,13 +13,16 @@ from ctxpress.models import load_bundled_scorer
 from ctxpress.plugins.token_classification.config import TokenClassificationConfig
 from ctxpress.plugins.token_classification.native import TokenClassificationStage
 from ctxpress.resources import Resources
+from ctxpress.stage import Stage
 
 __all__ = ["TokenClassificationConfig", "TokenClassificationStage", "register_stages"]
 
 
-def _create_stage(
-    config: TokenClassificationConfig, resources: Resources
-) -> TokenClassificationStage:
+def _create_stage(config: TokenClassificationConfig, resources: Resources) -> Stage:
+    if config.backend == "huggingface":
+        from ctxpress.plugins.token_classification.factory import create_huggingface_stage
+
+        return create_huggingface_stage(config, resources)
     scorer = resources.get("models/bundled", load_bundled_scorer)
     return TokenClassificationStage(config, scorer)
 
