@@ -34,7 +34,7 @@ def random_text(rng: random.Random) -> str:
         return rng.choice(
             ["", " ", "\n\n", "\t ", ".", "😀", "😀😀 👩‍🚀", "2024", "12 34 56", "[NEW5]", "#"]
         )
-    length = rng.choice([3, 8, 20, 40, 80] if kind < 0.75 else [300, 520, 900, 1400])
+    length = rng.choice([3, 8, 20, 40, 80] if kind < 0.85 else [300, 520, 900, 1400])
     odd = rng.choice([0.0, 0.1, 0.3, 0.8])
     parts: list[str] = []
     for _ in range(length):

@@ -21,6 +21,10 @@ INSTALL_COMMAND = "pip install 'ctxpress[torch]'"
 Device = Literal["auto", "cpu", "cuda"]
 
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model",
+    "tokenizer.model",
+)  # fmt: skip
 _BLOCK_BYTES = 1 << 20
 
 
@@ -94,6 +98,9 @@ def load_checkpoint(
         raise ModelError(f"{model}: cannot be loaded: {_one_line(error)}") from error
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{model}: there is no fast tokenizer (tokenizer.json) for it")
+    n_rows = loaded.get_input_embeddings().num_embeddings
+    if len(tokenizer) > n_rows:
+        raise ModelError(f"{model}: its tokenizer has {len(tokenizer)} tokens, its model {n_rows}")
     if report["missing_keys"]:
         raise ModelError(
             f"{model}: is no token classifier, its weights lack {sorted(report['missing_keys'])[0]}"
@@ -148,6 +155,9 @@ def _snapshot(model: str, revision: str | None, *, local: bool) -> Path | None:
 def _check_files(model: str, folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{model}: {folder} has no config.json, it is no checkpoint")
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        # transformers would make up a tokenizer without a vocabulary
+        raise ModelError(f"{model}: {folder} has no tokenizer ({_TOKENIZER_FILES[0]})")
     if any(folder.glob("*.safetensors")):
         return
     pickled = sorted(path.name for path in folder.glob("*.bin"))

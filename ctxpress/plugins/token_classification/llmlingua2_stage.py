@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from ctxpress.document import Block, ContextDocument, Kind, Span, is_unicode
+from ctxpress.errors import ParityError
 from ctxpress.plugins.token_classification.config import TokenClassificationConfig
 from ctxpress.plugins.token_classification.llmlingua2 import LLMLingua2Compressor, LLMLingua2Options
 from ctxpress.stage import Skip, StageContext, StageSkip, StageTraits
@@ -55,8 +56,10 @@ class LLMLingua2Stage:
     async def apply(self, document: ContextDocument, context: StageContext) -> ContextDocument:
         """Rewrite the free spans of each block; one that would grow or become blank stays.
 
-        :raises StageSkip: when no block has prose to work on.
-        :raises ParityError: where the library raises.
+        So does one whose text the library answers with an exception.
+
+        :raises StageSkip: when no block has prose that the library can work on.
+        :raises ParityError: where the library raises because of an option.
         :raises DeadlineError: when the time budget ends first.
         """
         return await context.run(lambda: self._compress(document, context))
@@ -72,12 +75,20 @@ class LLMLingua2Stage:
                 "there is no unprotected prose here; code, JSON, questions and protected text stay",
             )
         options = self._asked_for(document.blocks, free, context)
-        return document.with_blocks(
-            tuple(
-                self._rewrite(block, indices, options, context) if indices else block
-                for block, indices in zip(document.blocks, free, strict=True)
-            )
-        )
+        blocks = list(document.blocks)
+        refusals: list[ParityError] = []
+        for number, indices in enumerate(free):
+            if not indices:
+                continue
+            try:
+                blocks[number] = self._rewrite(blocks[number], indices, options, context)
+            except ParityError as error:
+                if error.argument != "context":
+                    raise
+                refusals.append(error)
+        if len(refusals) == sum(map(bool, free)):
+            raise StageSkip(Skip.NOTHING_TO_COMPRESS, str(refusals[0]))
+        return document.with_blocks(tuple(blocks))
 
     def _asked_for(
         self, blocks: Sequence[Block], free: Sequence[Sequence[int]], context: StageContext

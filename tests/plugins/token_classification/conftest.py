@@ -11,6 +11,14 @@ from ctxpress.plugins.token_classification.llmlingua2 import ChunkEncoder, LLMLi
 from tests.plugins.token_classification.tiny_checkpoints import make_bert, make_xlm_roberta
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Models this small lose time by more threads, above all where cores are shared."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def bert_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_bert(tmp_path_factory.mktemp("checkpoints") / "bert")

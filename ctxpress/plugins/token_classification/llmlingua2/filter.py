@@ -130,7 +130,11 @@ def _percentile(values: Sequence[float], percent: float, argument: str) -> Any:
     """numpy's percentile at `percent` cut to an integer, in the precision of `values`."""
     try:
         return np.percentile(values, int(percent))
-    except (IndexError, ValueError, OverflowError) as error:
-        # Values are probabilities; if there are any, only the argument can be wrong.
-        what = "there are no words to rank" if isinstance(error, IndexError) else str(error)
-        raise ParityError(f"{argument}: {what}", mirrors=type(error), argument=argument) from error
+    except IndexError as error:
+        raise ParityError(
+            "there is nothing to rank: no context, or no word that the model knows",
+            mirrors=IndexError,
+            argument="context",
+        ) from error
+    except (ValueError, OverflowError) as error:
+        raise ParityError(f"{argument}: {error}", mirrors=type(error), argument=argument) from error
