@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	&& { echo $$p; break; }; done)
 
 VENV_READY := $(VENV)/.stamp-venv
-PARITY     := .venv-parity
+PARITY     := $(VENV)/parity
 RUN_READY  := $(VENV)/.stamp-run
 DEV_READY  := $(VENV)/.stamp-dev
 
@@ -26,7 +26,7 @@ test-fast: $(DEV_READY)  ## run the tests that take less than a few seconds
 	$(BIN)/python -m pytest -m "not slow"
 
 test-parity: $(PARITY)/.stamp  ## compare mode llmlingua2 with the real llmlingua library
-	HF_HUB_OFFLINE=1 $(PARITY)/bin/python -W ignore -m tests.parity.compare
+	HF_HUB_OFFLINE=1 PYTHONPATH=$(PARITY) $(BIN)/python -W ignore -m tests.parity.compare
 
 check: lint types test  ## everything that must pass before a change goes in
 
@@ -51,7 +51,7 @@ readme: $(DEV_READY)  ## fill the README's example with what the tool really doe
 	$(BIN)/python benchmarks/readme.py
 
 clean:  ## remove everything that the targets made
-	rm -rf $(VENV) $(PARITY) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## show this list
@@ -65,11 +65,10 @@ $(VENV_READY):
 	@$(PYTHON) -m venv $(VENV) || { echo "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@touch $@
 
-$(PARITY)/.stamp: $(VENV_READY) pyproject.toml constraints.txt tests/parity/requirements.txt
-	@echo "installing the llmlingua library beside ctxpress, in $(PARITY) (once)"
-	@$(BIN)/python -m venv $(PARITY)
-	@$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints.txt -r tests/parity/requirements.txt --editable '.[torch]'
+$(PARITY)/.stamp: $(DEV_READY) tests/parity/requirements.txt
+	@echo "installing the llmlingua library beside ctxpress, into $(PARITY) (once)"
+	@rm -rf $(PARITY)
+	@$(PIP) --no-deps --target $(PARITY) -r tests/parity/requirements.txt
 	@touch $@
 
 $(RUN_READY): $(VENV_READY) pyproject.toml constraints.txt

@@ -9,13 +9,15 @@ along is never run.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ctxpress.errors import MissingDependencyError, ModelError
 
-__all__ = ["INSTALL_COMMAND", "Checkpoint", "Device", "load_checkpoint", "require_torch"]
+__all__ = ["INSTALL_COMMAND", "Checkpoint", "Device", "load_checkpoint", "quietly", "require_torch"]
 
 INSTALL_COMMAND = "pip install 'ctxpress[torch]'"
 Device = Literal["auto", "cpu", "cuda"]
@@ -83,17 +85,18 @@ def load_checkpoint(
     chosen = _choose_device(device)
     dtype = _choose_dtype(chosen, exact=exact)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), use_fast=True, local_files_only=True, trust_remote_code=False
-        )
-        loaded, report = AutoModelForTokenClassification.from_pretrained(
-            str(folder),
-            dtype=dtype,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        with quietly():
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(folder), use_fast=True, local_files_only=True, trust_remote_code=False
+            )
+            loaded, report = AutoModelForTokenClassification.from_pretrained(
+                str(folder),
+                dtype=dtype,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
     except Exception as error:  # transformers has no common base of its own errors
         raise ModelError(f"{model}: cannot be loaded: {_one_line(error)}") from error
     if not getattr(tokenizer, "is_fast", False):
@@ -115,6 +118,22 @@ def load_checkpoint(
         model=loaded.to(chosen).eval(),
         tokenizer=tokenizer,
     )
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep transformers' progress bars and advice, meant for notebooks, out of a server's log."""
+    from transformers.utils import logging
+
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _find(model: str, revision: str | None) -> tuple[Path, str]:

@@ -1,4 +1,4 @@
-"""Options of the backend `huggingface` and of the mode `llmlingua2`, beside those of `native`."""
+"""Options that name the model, and those of the mode `llmlingua2`, beside those of `native`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ctxpress.plugins.token_classification.llmlingua2.options import LLMLingua2Options
 
-__all__ = ["HuggingFaceOptions", "LLMLingua2StageOptions", "check_belonging"]
+__all__ = ["LLMLingua2StageOptions", "ModelOptions", "check_belonging"]
 
 Text = Annotated[str, Field(min_length=1)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
 
 
-class HuggingFaceOptions(BaseModel):
-    """Which checkpoint scores, with `backend: huggingface`.
+class ModelOptions(BaseModel):
+    """Which algorithm, and which model scores for it.
 
-    `model`: a name on the Hugging Face hub, or a folder. `revision`: its branch, tag or commit.
+    `mode`: `native` deletes from the original text; `llmlingua2` writes what the library
+    `llmlingua` would. `backend`: `bundled`, or `huggingface`, which the others belong to. `model`:
+    a name on the Hugging Face hub, or a folder. `revision`: its branch, tag or commit.
     `device`: `auto` is a CUDA GPU where there is one. `languages`: ISO 639-1 codes of what the
     model may shorten; none means any.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    mode: Literal["native", "llmlingua2"] = "native"
+    backend: Literal["bundled", "huggingface"] = "bundled"
     model: Text | None = None
     revision: Text | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -86,11 +90,11 @@ def check_belonging(
 
     :raises ValueError: naming the option and what it belongs to.
     """
+    huggingface = frozenset(ModelOptions.model_fields) - {"mode", "backend"}
     belongs: list[tuple[frozenset[str], bool, str]] = [
         (frozenset(LLMLingua2StageOptions.model_fields), mode == "llmlingua2", "mode: llmlingua2"),
         (native, mode == "native", "mode: native"),
-        (frozenset(HuggingFaceOptions.model_fields), backend == "huggingface",
-         "backend: huggingface"),
+        (huggingface, backend == "huggingface", "backend: huggingface"),
     ]  # fmt: skip
     if mode == "llmlingua2" and backend != "huggingface":
         raise ValueError("mode: llmlingua2 needs backend: huggingface and a model")

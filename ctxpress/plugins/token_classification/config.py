@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import ConfigDict, Field, model_validator
 
 from ctxpress.plugins.token_classification.checkpoint_config import (
-    HuggingFaceOptions,
     LLMLingua2StageOptions,
+    ModelOptions,
     check_belonging,
 )
 
@@ -17,11 +17,8 @@ __all__ = ["TokenClassificationConfig"]
 _NATIVE_ONLY = frozenset({"keep_ratio", "target_tokens"})
 
 
-class TokenClassificationConfig(LLMLingua2StageOptions, HuggingFaceOptions):
+class TokenClassificationConfig(LLMLingua2StageOptions, ModelOptions):
     """Options, in the paper's terms. What belongs to one mode or backend only, its base explains.
-
-    `mode`: `native` deletes from the original text; `llmlingua2` writes what the library
-    `llmlingua` would. `backend`: `bundled`, or a checkpoint of `huggingface`.
 
     `keep_ratio`: fraction of the block's free tokens to keep. `target_tokens`: tokens a block may
     have instead, protected ones included. `force_tokens`: words or punctuation that are never
@@ -32,8 +29,6 @@ class TokenClassificationConfig(LLMLingua2StageOptions, HuggingFaceOptions):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mode: Literal["native", "llmlingua2"] = "native"
-    backend: Literal["bundled", "huggingface"] = "bundled"
     keep_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
     target_tokens: Annotated[int, Field(ge=1)] | None = None
     force_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), max_length=100)

@@ -292,6 +292,16 @@ def test_empty_and_odd_calls_end_in_a_result_or_a_typed_error(
     assert caught.value.mirrors is mirrors
 
 
+def test_of_two_errors_that_of_the_first_chunk_is_raised() -> None:
+    text = " ".join(["\u2581a"] * 511 + ["b"])
+    with pytest.raises(ParityError) as caught:
+        shorten(text, family=Family.SENTENCE_PIECE, rate=0.0)
+    assert caught.value.mirrors is ValueError
+    with pytest.raises(ParityError) as caught:
+        shorten(text, family=Family.SENTENCE_PIECE, rate=0.5)
+    assert caught.value.mirrors is IndexError
+
+
 def test_one_who_gives_up_stops_between_batches(compressor: LLMLingua2Compressor) -> None:
     def give_up() -> None:
         raise TimeoutError

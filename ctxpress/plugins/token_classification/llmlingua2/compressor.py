@@ -8,7 +8,7 @@ the library raises, a `ParityError` that names the exception.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ctxpress.errors import ParityError
 from ctxpress.plugins.token_classification.llmlingua2.chunks import ForceMap, cut_chunks
@@ -92,7 +92,7 @@ class _Call:
         scored: list[ChunkWords] | None = None
         rate = options.rate
         if options.use_context_level_filter and len(contexts) != 1:
-            scored = self._read(chunked)
+            scored = list(self._read(chunked))
             kept = self._choose(chunked, scored, origin_tokens)
             if len(kept) < len(chunked):
                 # Other rows in a batch, other rounding: what is left is encoded again.
@@ -125,11 +125,14 @@ class _Call:
         scores = [context_score([next(rest) for _ in chunks]) for chunks in chunked]
         return choose_contexts(scores, rate, self._options.force_context_ids)
 
-    def _read(self, chunked: list[list[str]]) -> list[ChunkWords]:
-        """The words of all chunks of all contexts, in order."""
+    def _read(self, chunked: list[list[str]]) -> Iterator[ChunkWords]:
+        """The words of all chunks of all contexts, in order.
+
+        One by one: of several chunks that are in error, the first decides what is raised.
+        """
         chunks = [chunk for chunks in chunked for chunk in chunks]
-        encoded = self._encoder.encode(chunks, self._checkpoint)
-        return [self._rules.read(tokens, probabilities) for tokens, probabilities in encoded]
+        for tokens, probabilities in self._encoder.encode(chunks, self._checkpoint):
+            yield self._rules.read(tokens, probabilities)
 
     def _shorten(
         self, chunked: list[list[str]], reduce: float, scored: list[ChunkWords] | None

@@ -34,6 +34,8 @@ class ChunkEncoder:
     def __init__(self, checkpoint: Checkpoint, *, seed: int = SEED) -> None:
         import torch
 
+        from ctxpress.plugins.token_classification.checkpoint import quietly
+
         self._tokenizer: Any = checkpoint.tokenizer
         self._model: Any = checkpoint.model
         self._device = checkpoint.device
@@ -48,11 +50,13 @@ class ChunkEncoder:
         added = [f"[NEW{index}]" for index in range(MAX_FORCE_TOKENS)]
         self._tokenizer.add_special_tokens({"additional_special_tokens": added})
         self._model.to("cpu")  # where the vectors are drawn, whatever runs the model later
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), quietly():
             torch.manual_seed(seed)
             self._model.resize_token_embeddings(len(self._tokenizer))
         self._model.to(self._device)
         self._model.eval()
+        # Texts longer than a row are cut here; transformers need not warn of them.
+        self._tokenizer.model_max_length = 2**62
 
     def tokenize(self, text: str) -> list[str]:
         """Tokens of `text` by name, none added.
