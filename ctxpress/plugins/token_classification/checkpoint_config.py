@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ctxpress.plugins.token_classification.llmlingua2.options import LLMLingua2Options
 
@@ -12,6 +12,11 @@ __all__ = ["LLMLingua2StageOptions", "ModelOptions", "check_belonging"]
 
 Text = Annotated[str, Field(min_length=1)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2}$")]
+
+
+_FILTERING = frozenset(
+    {"target_context", "context_level_rate", "context_level_target_token", "force_context_ids"}
+)
 
 
 class ModelOptions(BaseModel):
@@ -57,6 +62,13 @@ class LLMLingua2StageOptions(BaseModel):
     token_to_word: Literal["mean", "first"] = "mean"
     chunk_end_tokens: tuple[Text, ...] = (".", "\n")
     use_token_level_filter: bool = True
+
+    @model_validator(mode="after")
+    def _documents_are_chosen_by_the_filter(self) -> LLMLingua2StageOptions:
+        wrong = sorted(self.model_fields_set & _FILTERING)
+        if wrong and not self.context_filter:
+            raise ValueError(f"{wrong[0]} has no effect without context_filter: true")
+        return self
 
     def library_options(
         self, *, force_tokens: tuple[str, ...], force_reserve_digit: bool, drop_consecutive: bool
@@ -107,7 +119,3 @@ def check_belonging(
             "backend: huggingface needs model, a folder or a name such as "
             "microsoft/llmlingua-2-bert-base-multilingual-cased-meetingbank"
         )
-    filtering = {"target_context", "context_level_rate", "context_level_target_token",
-                 "force_context_ids"}  # fmt: skip
-    if (wrong := sorted(given & filtering)) and "context_filter" not in given:
-        raise ValueError(f"{wrong[0]} has no effect without context_filter: true")

@@ -23,7 +23,7 @@ __all__ = ["HuggingFaceTokenScorer"]
 _VERSION = 1
 _MAX_WINDOW_TOKENS = 512
 """Classifiers are trained on windows of this length even where the encoder would take more."""
-_MARGIN_TOKENS = 64
+_MARGIN_TOKENS = 32
 _BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}
 """A GPU wants wide batches; on a CPU they gain nothing, and between batches a request can end."""
 _DECIMALS = 4

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ctxpress.errors import ModelError, ParityError
+from ctxpress.plugins.token_classification.checkpoint import Checkpoint, quietly
 from ctxpress.plugins.token_classification.llmlingua2.chunks import MAX_FORCE_TOKENS, PAD, frame
 from ctxpress.plugins.token_classification.llmlingua2.words import Family
-
-if TYPE_CHECKING:
-    from ctxpress.plugins.token_classification.checkpoint import Checkpoint
 
 __all__ = ["SEED", "ChunkEncoder"]
 
@@ -34,8 +32,6 @@ class ChunkEncoder:
     def __init__(self, checkpoint: Checkpoint, *, seed: int = SEED) -> None:
         import torch
 
-        from ctxpress.plugins.token_classification.checkpoint import quietly
-
         self._tokenizer: Any = checkpoint.tokenizer
         self._model: Any = checkpoint.model
         self._device = checkpoint.device
@@ -51,7 +47,7 @@ class ChunkEncoder:
         self._tokenizer.add_special_tokens({"additional_special_tokens": added})
         self._model.to("cpu")  # where the vectors are drawn, whatever runs the model later
         with torch.random.fork_rng(devices=[]), quietly():
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach GPUs, too
             self._model.resize_token_embeddings(len(self._tokenizer))
         self._model.to(self._device)
         self._model.eval()
