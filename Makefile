@@ -9,11 +9,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	&& { echo $$p; break; }; done)
 
 VENV_READY := $(VENV)/.stamp-venv
+PARITY     := $(VENV)/parity
 RUN_READY  := $(VENV)/.stamp-run
 DEV_READY  := $(VENV)/.stamp-dev
 
 .DEFAULT_GOAL := help
-.PHONY: run test test-fast check lint types format bench bench-compression eval readme clean help
+.PHONY: run test test-fast test-parity check lint types format bench bench-compression eval readme clean help
 
 run: $(RUN_READY)  ## see long prompts shrink on their way to an API (FILE=… for your own)
 	@$(BIN)/ctxpress demo $(if $(FILE),"$(FILE)")
@@ -23,6 +24,9 @@ test: $(DEV_READY)  ## run all tests
 
 test-fast: $(DEV_READY)  ## run the tests that take less than a few seconds
 	$(BIN)/python -m pytest -m "not slow"
+
+test-parity: $(PARITY)/.stamp  ## compare mode llmlingua2 with the real llmlingua library
+	HF_HUB_OFFLINE=1 PYTHONPATH=$(PARITY) $(BIN)/python -W ignore -m tests.parity.compare
 
 check: lint types test  ## everything that must pass before a change goes in
 
@@ -67,6 +71,12 @@ $(VENV_READY):
 	"$$($(or $(PYTHON),python3) --version 2>&1 | tail -1). Name another: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@echo "setting up $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV) || { echo "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(PARITY)/.stamp: $(DEV_READY) tests/parity/requirements.txt
+	@echo "installing the llmlingua library beside ctxpress, into $(PARITY) (once)"
+	@rm -rf $(PARITY)
+	@$(PIP) --no-deps --target $(PARITY) -r tests/parity/requirements.txt
 	@touch $@
 
 $(RUN_READY): $(VENV_READY) pyproject.toml constraints.txt

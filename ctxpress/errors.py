@@ -11,6 +11,7 @@
       StageError                a stage failed (raised to the caller only under ``strict``)
         LawError                a stage's output broke a law: protected text, ranges, growth
         DeadlineError           the time budget ran out
+        ParityError             the `llmlingua` library would raise here (mode llmlingua2)
       StoreError                a store is unreachable, slow, full or holds nonsense
       UpstreamError             the LLM backend cannot be reached
 """
@@ -25,6 +26,7 @@ __all__ = [
     "LawError",
     "MissingDependencyError",
     "ModelError",
+    "ParityError",
     "PluginError",
     "StageError",
     "StoreError",
@@ -77,6 +79,19 @@ class LawError(StageError):
 
 class DeadlineError(StageError):
     """The time budget of a request ran out while a stage worked."""
+
+
+class ParityError(StageError):
+    """A call that the `llmlingua` library answers with an exception.
+
+    ``mirrors`` is the type that the library raises; ``argument`` names what was wrong, in the
+    library's terms (``context`` for the text itself).
+    """
+
+    def __init__(self, message: str, *, mirrors: type[Exception], argument: str) -> None:
+        super().__init__(message)
+        self.mirrors = mirrors
+        self.argument = argument
 
 
 class StoreError(CtxpressError):

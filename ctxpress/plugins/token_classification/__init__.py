@@ -4,6 +4,10 @@
 `parts` and `units` (from `characters`, `structure`, `scripts`, `satellites` and `pairs`), which get
 `priorities` (with the `question` and by `sentences`); `selection` finds those that fit the
 `budget`, `remaining` what the text is then; `sharing` spreads a budget over blocks.
+
+`checkpoint` loads what Hugging Face has, `huggingface` scores with it, `batching` lets requests share
+batches. `llmlingua2` is the library's algorithm, `llmlingua2_stage` its stage, `factory` builds both.
+Only these need torch, and late.
 """
 
 from __future__ import annotations
@@ -13,13 +17,16 @@ from ctxpress.models import load_bundled_scorer
 from ctxpress.plugins.token_classification.config import TokenClassificationConfig
 from ctxpress.plugins.token_classification.native import TokenClassificationStage
 from ctxpress.resources import Resources
+from ctxpress.stage import Stage
 
 __all__ = ["TokenClassificationConfig", "TokenClassificationStage", "register_stages"]
 
 
-def _create_stage(
-    config: TokenClassificationConfig, resources: Resources
-) -> TokenClassificationStage:
+def _create_stage(config: TokenClassificationConfig, resources: Resources) -> Stage:
+    if config.backend == "huggingface":
+        from ctxpress.plugins.token_classification.factory import create_huggingface_stage
+
+        return create_huggingface_stage(config, resources)
     scorer = resources.get("models/bundled", load_bundled_scorer)
     return TokenClassificationStage(config, scorer)
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from ctxpress.plugins.token_classification.checkpoint_config import (
+    LLMLingua2StageOptions,
+    ModelOptions,
+    check_belonging,
+)
 
 __all__ = ["TokenClassificationConfig"]
 
+_NATIVE_ONLY = frozenset(
+    {"keep_ratio", "target_tokens", "min_sentence_words", "question_weight", "dynamic_ratio"}
+)
 
-class TokenClassificationConfig(BaseModel):
-    """Options, in the paper's terms.
+
+class TokenClassificationConfig(LLMLingua2StageOptions, ModelOptions):
+    """Options, in the paper's terms. What belongs to one mode or backend only, its base explains.
 
     `keep_ratio`: fraction of the block's free tokens to keep. `target_tokens`: tokens a block may
     have instead, protected ones included. `force_tokens`: words or punctuation that are never
@@ -26,8 +36,6 @@ class TokenClassificationConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mode: Literal["native"] = "native"
-    backend: Literal["bundled"] = "bundled"
     keep_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
     target_tokens: Annotated[int, Field(ge=1)] | None = None
     force_tokens: tuple[Annotated[str, Field(min_length=1)], ...] = Field((), max_length=100)
@@ -43,4 +51,15 @@ class TokenClassificationConfig(BaseModel):
     def _one_budget(self) -> TokenClassificationConfig:
         if self.target_tokens is not None and "keep_ratio" in self.model_fields_set:
             raise ValueError("give keep_ratio or target_tokens, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _options_suit_mode_and_backend(self) -> TokenClassificationConfig:
+        check_belonging(
+            frozenset(self.model_fields_set),
+            mode=self.mode,
+            backend=self.backend,
+            model=self.model,
+            native=_NATIVE_ONLY,
+        )
         return self
