@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -69,7 +70,7 @@ def test_callers_who_wait_share_the_next_batch() -> None:
         assert compute.entered.wait(10)
         others = [pool.submit(batcher.score, [window(10, n)]) for n in range(3)]
         while batcher._arrived < 4:
-            pass
+            time.sleep(0.001)
         compute.gate.set()
         assert len(first.result(10)) == 1
         for n, other in enumerate(others):
@@ -87,7 +88,7 @@ def test_a_failing_window_hurts_its_own_caller_only() -> None:
         bad = pool.submit(batcher.score, [np.full(10, -1)])
         good = pool.submit(batcher.score, [window(10, 3)])
         while batcher._arrived < 3:
-            pass
+            time.sleep(0.001)
         compute.gate.set()
         first.result(10)
         with pytest.raises(RuntimeError, match="bad window"):

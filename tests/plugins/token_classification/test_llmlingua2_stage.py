@@ -55,6 +55,7 @@ def rewrite(stage: Stage, *parts: str | tuple[str, Kind, bool], **context: Any) 
         {"context_filter": True, "context_level_rate": 0.5},
     ],
 )
+@pytest.mark.timeout(300)  # two seconds of work, but many threads' worth on a shared machine
 def test_it_obeys_the_laws(compressor: LLMLingua2Compressor, options: dict[str, Any]) -> None:
     check_stage(stage_of(compressor, **options))
 
