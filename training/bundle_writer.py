@@ -18,7 +18,7 @@ from training.data import Passage
 from training.evaluate_questions import use_table
 from training.export import export
 from training.fit import probabilities
-from training.model import KEEP_MIX, USE_MIX, TokenClassifier
+from training.model import ANSWER, KEEP_MIX, USE_MIX, TokenClassifier
 from training.questions import Item
 
 NAME = "ctxpress-minilm-l6-keep"
@@ -37,6 +37,7 @@ def write_bundle(
     held: Sequence[Passage],
     items: Sequence[Item],
     held_items: Sequence[Item],
+    n_written: int,
     version: str,
     report: Callable[[str], None],
 ) -> None:
@@ -72,6 +73,7 @@ def write_bundle(
         "keep_mix": _mix(KEEP_MIX),
         "use_mix": _mix(USE_MIX),
         "questions": f"{len(items):,} questions",
+        "written": f"{n_written:,}",
         "held_questions": f"{len(held_items):,}",
         "use": use_table(load_bundled_scorer(threads=1, folder=folder), held_items),
         "domains": _domains(held, scores["int8 (shipped)"]),
@@ -88,7 +90,8 @@ def write_bundle(
 def _score_in_torch(
     model: TokenClassifier, tokenizer: Tokenizer, passage: Passage
 ) -> evaluate.Scores:
-    scores = probabilities(model, tokenizer, passage.text) @ np.array(KEEP_MIX, np.float32)
+    levels = probabilities(model, tokenizer, passage.text)
+    scores = np.column_stack([levels, np.sqrt(levels[:, ANSWER])]) @ np.array(KEEP_MIX, np.float32)
     starts = encode_text(tokenizer, passage.text).starts
     return evaluate.word_scores(passage.words, starts, scores)
 
@@ -104,8 +107,8 @@ def _shipped(folder: Path) -> Callable[[Passage], evaluate.Scores]:
 
 
 def _mix(shares: Sequence[float]) -> str:
-    names = ("half", "core", "quote", "answer")
-    return " + ".join(f"{s:g} `{name}`" for s, name in zip(shares, names, strict=True) if s)
+    names = ("`half`", "`core`", "`quote`", "`answer`", "sqrt(`answer`)")
+    return " + ".join(f"{s:g} {name}" for s, name in zip(shares, names, strict=True) if s)
 
 
 def _size(passages: Sequence[Passage]) -> str:

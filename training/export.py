@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from training.model import KEEP_MIX, USE_MIX, TokenClassifier
+from training.model import ANSWER, KEEP_MIX, N_OUTPUTS, USE_MIX, TokenClassifier
 
 _OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
 _FUSED = "com.microsoft"
@@ -127,7 +127,14 @@ def build_graph(model: TokenClassifier) -> onnx.ModelProto:
     logits = graph.node("MatMul", [hidden, weight], "head.product")
     levels = graph.node("Sigmoid", [graph.node("Add", [logits, bias], "head.out")], "levels")
     mix = np.array([KEEP_MIX, USE_MIX], np.float32).T
-    graph.node("MatMul", [levels, graph.constant("mix", mix)], "scores")
+    bounds = [
+        graph.constant(name, np.array([value]))
+        for name, value in (("first", ANSWER), ("end", N_OUTPUTS), ("axis", 2))
+    ]
+    answer = graph.node("Slice", [levels, *bounds], "answer.level")
+    root = graph.node("Sqrt", [answer], "answer.root")
+    joined = graph.node("Concat", [levels, root], "joined", axis=-1)
+    graph.node("MatMul", [joined, graph.constant("mix", mix)], "scores")
 
     axes = ["batch", "n_tokens"]
     inputs = [

@@ -18,7 +18,8 @@ from ctxpress.models.windows import plan_windows
 from training.batches import Batch, Teacher, example_batches, stream_batches
 from training.data import Passage
 from training.model import ANSWER, QUOTE, TokenClassifier
-from training.questions import Item, epoch_examples
+from training.questions import Item, cloze_examples, epoch_examples
+from training.written import Written, written_examples
 
 MASK_ID = 103
 _WINDOW_TOKENS, _MARGIN_TOKENS = 256, 32
@@ -32,7 +33,8 @@ class FitOptions:
     scales the learning rate of the word embeddings. `teacher_weight` is the share of the teacher's
     probabilities in the targets of distilled passages. `blank_chance`: sub-tokens that the
     learner, not the teacher, reads as [MASK]. `question_weight` scales the loss of the two outputs
-    about questions.
+    about questions; `ranking_weight` is that of a softmax over the answers of a row beside it.
+    `clozes`: whether questions are also made of sentences.
     """
 
     epochs: int = 5
@@ -45,6 +47,8 @@ class FitOptions:
     teacher_weight: float = 0.0
     blank_chance: float = 0.0
     question_weight: float = 1.0
+    ranking_weight: float = 0.0
+    clozes: bool = True
     seed: int = 20250801
 
 
@@ -63,7 +67,24 @@ def loss_of(logits: Tensor, batch: Batch, teacher: Tensor | None, options: FitOp
     scale = torch.ones(losses.shape[-1])
     scale[QUOTE] = options.question_weight
     scale[ANSWER] = 4 * options.question_weight  # answers are short: their loss would drown
-    return (losses * batch.weights * scale).sum() / n_tokens / 2
+    ranking = _ranking_loss(logits[..., ANSWER].float(), batch) * options.ranking_weight
+    return (losses * batch.weights * scale).sum() / n_tokens / 2 + ranking
+
+
+def _ranking_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy of a softmax over the sub-tokens of a row, all of an answer being right.
+
+    Of rows with a question and its answer: which of several candidates it is, matters more than
+    how sure each is. Rows without are left out; a batch without such rows has no loss.
+    """
+    right = batch.targets[..., ANSWER] > 0
+    known = (batch.weights[..., ANSWER] > 0) & (batch.weights[..., QUOTE] > 0)
+    rows = (right & known).any(dim=-1)
+    if not rows.any():
+        return logits.new_zeros(())
+    everything = logits[rows].masked_fill(~known[rows], -1e4).logsumexp(dim=-1)
+    answer = logits[rows].masked_fill(~(known & right)[rows], -1e4).logsumexp(dim=-1)
+    return (everything - answer).mean()
 
 
 def fit(
@@ -71,12 +92,13 @@ def fit(
     tokenizer: Tokenizer,
     passages: Sequence[Passage],
     items: Sequence[Item],
+    written: Sequence[Written],
     options: FitOptions,
     report: Callable[[str], None],
     teacher: TokenClassifier | None = None,
     after_epoch: Callable[[int], None] | None = None,
 ) -> None:
-    """Train in place on passages, and on questions where there are `items`.
+    """Train in place on passages, and on questions where there are `items` (and `written` ones).
 
     `teacher`, a classifier fitted before, softens the targets of distilled passages and labels
     the passages of the questions; with `items` there must be one.
@@ -88,7 +110,7 @@ def fit(
     levels = _remembered(teacher, tokenizer) if teacher is not None else None
     for epoch in range(options.epochs):
         rng = random.Random(options.seed * 1000 + epoch)
-        planned = _plan(tokenizer, passages, items, levels, options, rng)
+        planned = _plan(tokenizer, passages, items, written, levels, options, rng)
         n_steps = len(planned)
         model.train()
         total, began_s = 0.0, time.monotonic()
@@ -127,6 +149,7 @@ def _plan(
     tokenizer: Tokenizer,
     passages: Sequence[Passage],
     items: Sequence[Item],
+    written: Sequence[Written],
     levels: Teacher | None,
     options: FitOptions,
     rng: random.Random,
@@ -139,7 +162,9 @@ def _plan(
             raise ValueError("questions need a teacher that labels their passages")
         texts = [text for item in items for text in item.passages]
         texts += [passage.text for passage in passages]
-        examples = epoch_examples(items, texts, rng)
+        examples = [*epoch_examples(items, rng), *written_examples(written, rng)]
+        if options.clozes:
+            examples += cloze_examples(texts, len(items) // 3, rng)
         planned += example_batches(tokenizer, examples, levels, options.batch_tokens, rng)
     rng.shuffle(planned)
     return planned

@@ -191,13 +191,18 @@ def find_answers(text: str, answers: Sequence[str]) -> tuple[Range, ...]:
     return tuple(sorted(found))
 
 
+def sentences_of(text: str) -> list[Range]:
+    """Ranges of characters of the sentences, roughly."""
+    return [match.span() for match in _SENTENCE.finditer(text)]
+
+
 def cloze(text: str, rng: random.Random) -> Example | None:
     """A question made of a sentence of the text: a name or number is asked for.
 
     Half of the sentence's other words are left out, so that matching words is not enough (after
     Lewis, Denoyer and Riedel 2019, "Unsupervised Question Answering by Cloze Translation").
     """
-    sentences = [m.span() for m in _SENTENCE.finditer(text) if len(m.group().split()) >= 8]
+    sentences = [span for span in sentences_of(text) if len(text[slice(*span)].split()) >= 8]
     if not sentences:
         return None
     start, end = rng.choice(sentences)
@@ -238,12 +243,8 @@ def character_labels(
     return quoted, answers, unsure & ~answers
 
 
-def epoch_examples(
-    items: Sequence[Item], texts: Sequence[str], rng: random.Random
-) -> Iterator[Example]:
-    """One epoch: each question with its useful passages and another; a useful passage by
-    itself; and clozes over `texts`, one for every three questions.
-    """
+def epoch_examples(items: Sequence[Item], rng: random.Random) -> Iterator[Example]:
+    """One epoch: each question with its useful passages and another; a useful passage by itself."""
     for item in items:
         useful = item.useful
         for index in useful:
@@ -253,6 +254,10 @@ def epoch_examples(
             yield with_question(item, index, rng)
         if item.answers and useful and rng.random() < 0.7:
             yield alone(item, rng.choice(useful), rng)
-    for _ in range(len(items) // 3):
+
+
+def cloze_examples(texts: Sequence[str], count: int, rng: random.Random) -> Iterator[Example]:
+    """Up to `count` clozes over `texts`; some texts have none."""
+    for _ in range(count):
         if (example := cloze(rng.choice(texts), rng)) is not None:
             yield example

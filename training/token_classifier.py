@@ -1,10 +1,11 @@
 """Train, measure and export the bundled token classifier: `python -m training.token_classifier`.
 
-Three rounds. The first fits the distilled labels. The second starts again from MiniLM and fits a
+Four rounds. The first fits the distilled labels. The second starts again from MiniLM and fits a
 mixture of the labels and the first round's probabilities, which smooths over the labels' noise
 (Furlanello et al. 2018, "Born-Again Neural Networks"). The third goes on from there and learns
 questions as well: quotes and answers in passages, which the second round's model labels with its
-probabilities; what ships is this one. Then the int8 graph, the metrics of both forms against the
+probabilities. The fourth adds the questions that were written for it; what ships is this one. Then
+the int8 graph, the metrics of both forms against the
 teacher and against simple baselines, manifest and card.
 """
 
@@ -28,7 +29,8 @@ from training.bundle_writer import write_bundle
 from training.data import load_passages, split
 from training.fit import FitOptions, fit
 from training.model import EncoderShape, TokenClassifier, load_pretrained
-from training.questions import Item, load_items, split_items
+from training.questions import load_items, split_items
+from training.written import load_written
 
 FIRST_ROUND = FitOptions(epochs=4)
 SECOND_ROUND = FitOptions(
@@ -41,6 +43,17 @@ THIRD_ROUND = FitOptions(
     embedding_rate=0.3,
     teacher_weight=0.6,
     seed=20250803,
+)
+FOURTH_ROUND = FitOptions(
+    epochs=1,
+    passage_share=0.25,
+    learning_rate=1.2e-4,
+    head_learning_rate=5e-4,
+    embedding_rate=0.3,
+    teacher_weight=0.6,
+    ranking_weight=0.15,
+    clozes=False,
+    seed=20250804,
 )
 HELD_OUT = 0.1
 HELD_OUT_QUESTIONS = 0.08
@@ -124,23 +137,33 @@ def main(arguments: list[str]) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
 
     model: TokenClassifier | None = None
-    rounds = (FIRST_ROUND, SECOND_ROUND, THIRD_ROUND)
+    hidden = {item.passages[index] for item in held_items for index in item.useful}
+    titles = {passage.text: "" for passage in train}
+    titles |= {t: name for i in items for t, name in zip(i.passages, i.titles, strict=True)}
+    written = load_written(titles, hidden)
+    logger.info("%d passages with written questions", len(written))
+    rounds = (FIRST_ROUND, SECOND_ROUND, THIRD_ROUND, FOURTH_ROUND)
+    levels: TokenClassifier | None = None
     for number, round_options in enumerate(rounds, start=1):
         path = options.work / f"round{number}-layers{options.layers}.safetensors"
+        if number == 3:
+            levels = model
         if options.resume and path.exists():
             model = _load_checkpoint(path, options.layers)
             continue
         logger.info("round %d: %s", number, json.dumps(asdict(round_options)))
         torch.manual_seed(round_options.seed)
-        teacher, model = model, load_pretrained(base, options.layers)
-        asked: list[Item] = []
-        if round_options is THIRD_ROUND and teacher is not None:
-            asked, model = items, copy.deepcopy(teacher)
+        asked = items if number >= 3 else []
+        more = written if number >= 4 else []
+        if number >= 3 and model is not None:
+            teacher, model = levels, copy.deepcopy(model)
+        else:
+            teacher, model = model, load_pretrained(base, options.layers)
 
         def save(epoch: int, fitted: TokenClassifier = model, path: Path = path) -> None:
             save_file(fitted.state_dict(), path.with_suffix(f".epoch{epoch}"))
 
-        fit(model, tokenizer, train, asked, round_options, logger.info, teacher, save)
+        fit(model, tokenizer, train, asked, more, round_options, logger.info, teacher, save)
         save_file(model.state_dict(), path)
     if model is None or options.fit_only:
         return
@@ -152,6 +175,7 @@ def main(arguments: list[str]) -> None:
         held=held,
         items=items,
         held_items=held_items,
+        n_written=sum(len(passage.items) for passage in written),
         version=options.version,
         report=logger.info,
     )

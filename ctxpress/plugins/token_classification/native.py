@@ -22,6 +22,7 @@ from ctxpress.plugins.token_classification.parts import Part, put_together, take
 from ctxpress.plugins.token_classification.priorities import (
     unit_scores,
     unit_sizes,
+    with_names,
     with_satellites,
 )
 from ctxpress.plugins.token_classification.question import question_priority
@@ -161,7 +162,8 @@ class TokenClassificationStage:
             priority = question_priority(priority, useful, sentence, self._question_weight)
         sizes = unit_sizes(units, starts) * units.choosable
         sizes *= part.tokens / max(1.0, float(sizes.sum()))
-        return Ranking(with_satellites(units, priority), sizes, sentence)
+        priority = with_satellites(units, with_names(units, priority, sentence))
+        return Ranking(priority, sizes, sentence)
 
     def _shorten(self, part: Part, ranking: Ranking, budget: int, context: StageContext) -> Block:
         config = self._config

@@ -5,15 +5,23 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ctxpress.plugins.token_classification.characters import COMMA, ENDER, FloatArray
+from ctxpress.plugins.token_classification.characters import (
+    COMMA,
+    ENDER,
+    BoolArray,
+    FloatArray,
+    IntArray,
+)
 from ctxpress.plugins.token_classification.units import Units
 
 __all__ = [
     "COMMA_FACTOR",
     "ENDER_FACTOR",
     "PAIR_FACTOR",
+    "NAME_SHARE",
     "unit_scores",
     "unit_sizes",
+    "with_names",
     "with_satellites",
 ]
 
@@ -24,6 +32,8 @@ ENDER_FACTOR = 0.8
 PAIR_FACTOR = 0.6
 """Worth of a pair of brackets, quotes or asterisks, as part of the lesser of the words at its
 ends."""
+NAME_SHARE = 0.5
+"""How far the words of a name, and numbers beside them, move to the best of them."""
 
 
 def unit_scores(
@@ -47,6 +57,27 @@ def unit_sizes(units: Units, token_starts: npt.NDArray[np.int64]) -> FloatArray:
     return np.maximum(counts, 1).astype(np.float64)
 
 
+def with_names(units: Units, priority: FloatArray, sentence: IntArray) -> FloatArray:
+    """`priority`, (n_units,), with words of one name close together, so that none is half kept.
+
+    A name is a run of words that begin with a capital or a digit, with nothing but blanks between
+    them: `Quincy Jones`, `June 9 1978`. `sentence` numbers the units' sentences.
+    """
+    index = np.flatnonzero(~units.satellite & ~units.frozen)
+    if not len(index):
+        return priority
+    named = _capital_or_digit(units.characters.points[units.starts[index]])
+    joined = (np.diff(index) == 1) & named[1:] & named[:-1]
+    joined &= sentence[index[1:]] == sentence[index[:-1]]
+    run = np.concatenate([[0], np.cumsum(~joined)])
+    best = np.full(int(run[-1]) + 1, -np.inf)
+    own = priority[index]
+    np.maximum.at(best, run, own)
+    result = priority.copy()
+    result[index] = own + NAME_SHARE * (best[run] - own)
+    return result
+
+
 def with_satellites(units: Units, priority: FloatArray) -> FloatArray:
     """`priority`, (n_units,), with that of satellites derived from the words around them.
 
@@ -68,3 +99,10 @@ def with_satellites(units: Units, priority: FloatArray) -> FloatArray:
     )
     result[index] = np.minimum(host, factor * np.minimum(host, other))
     return result
+
+
+def _capital_or_digit(points: npt.NDArray[np.uint32]) -> BoolArray:
+    """Which characters, (n,), are capitals or digits; each distinct one is asked once."""
+    distinct, back = np.unique(points, return_inverse=True)
+    letters = [chr(code) for code in distinct.tolist()]
+    return np.array([c.isupper() or c.isdigit() for c in letters], bool)[back]

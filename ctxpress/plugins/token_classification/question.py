@@ -8,7 +8,7 @@ from ctxpress.plugins.token_classification.characters import FloatArray, IntArra
 
 __all__ = ["SENTENCE_SHARE", "TOP_UNITS", "question_priority"]
 
-SENTENCE_SHARE = 0.5
+SENTENCE_SHARE = 0.25
 """Part of the question's say that goes by the sentence, the rest by the unit itself."""
 TOP_UNITS = 3
 """A sentence is as relevant as this many of its most useful units on average."""
