@@ -17,13 +17,11 @@ from training import evaluate
 from training.data import Passage
 from training.evaluate_questions import use_table
 from training.export import export
-from training.fit import probabilities
+from training.fit import MARGIN_TOKENS, WINDOW_TOKENS, probabilities
 from training.model import ANSWER, KEEP_MIX, USE_MIX, TokenClassifier
 from training.questions import Item
 
 NAME = "ctxpress-minilm-l6-keep"
-WINDOW_TOKENS = 256
-MARGIN_TOKENS = 32
 LANGUAGES = ("en",)
 _CARD = Path(__file__).with_name("card_template.md")
 

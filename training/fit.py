@@ -22,7 +22,8 @@ from training.questions import Item, cloze_examples, epoch_examples
 from training.written import Written, written_examples
 
 MASK_ID = 103
-_WINDOW_TOKENS, _MARGIN_TOKENS = 256, 32
+WINDOW_TOKENS, MARGIN_TOKENS = 256, 8
+"""What the shipped model reads at a time, and the least context at a cut: more made no difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,9 +216,9 @@ def probabilities(
     """float32 reference probabilities (n_tokens, N_OUTPUTS) of a text, framed as at run time."""
     encoded = encode_text(tokenizer, text)
     head = encode_head(tokenizer, question)
-    body_tokens = _WINDOW_TOKENS - head.shape[1] - 1
+    body_tokens = WINDOW_TOKENS - head.shape[1] - 1
     whole = np.zeros((len(encoded.token_ids), model.head.out_features), np.float32)
-    for window in plan_windows(len(whole), body_tokens, _MARGIN_TOKENS):
+    for window in plan_windows(len(whole), body_tokens, MARGIN_TOKENS):
         part = np.stack([encoded.token_ids, encoded.shape_ids])[:, window.start : window.stop]
         rows = torch.from_numpy(np.concatenate([head, part, [[SEP_ID], [EDGE_SHAPE]]], axis=1))
         outputs = torch.sigmoid(model(rows[:1].long(), rows[1:].long())[0]).numpy()
