@@ -23,7 +23,7 @@ from training.written import Written, written_examples
 
 MASK_ID = 103
 WINDOW_TOKENS, MARGIN_TOKENS = 256, 8
-"""What the shipped model reads at a time, and the least context at a cut: more made no difference."""
+"""What the shipped model reads at a time, and the least context at a cut: more changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
