@@ -21,7 +21,7 @@ from training.fit import MARGIN_TOKENS, WINDOW_TOKENS, probabilities
 from training.model import ANSWER, KEEP_MIX, USE_MIX, TokenClassifier
 from training.questions import Item
 
-NAME = "ctxpress-minilm-l6-keep"
+NAME = "ctxpress-minilm-l{n_layers}-keep"
 LANGUAGES = ("en",)
 _CARD = Path(__file__).with_name("card_template.md")
 
@@ -45,7 +45,7 @@ def write_bundle(
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     names = ("model.onnx", "tokenizer.json")
     manifest = {
-        "name": NAME,
+        "name": NAME.format(n_layers=model.shape.n_layers),
         "version": version,
         "languages": list(LANGUAGES),
         "window_tokens": WINDOW_TOKENS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -35,7 +36,8 @@ class FitOptions:
     probabilities in the targets of distilled passages. `blank_chance`: sub-tokens that the
     learner, not the teacher, reads as [MASK]. `question_weight` scales the loss of the two outputs
     about questions; `ranking_weight` is that of a softmax over the answers of a row beside it.
-    `clozes`: whether questions are also made of sentences.
+    `clozes`: whether questions are also made of sentences. `student`: the teacher's probabilities
+    are half of every target, and all of it where no label is known.
     """
 
     epochs: int = 5
@@ -50,18 +52,19 @@ class FitOptions:
     question_weight: float = 1.0
     ranking_weight: float = 0.0
     clozes: bool = True
+    student: bool = False
     seed: int = 20250801
 
 
 def loss_of(logits: Tensor, batch: Batch, teacher: Tensor | None, options: FitOptions) -> Tensor:
     """Weighted binary cross-entropy, averaged over each output's known sub-tokens, then added up.
 
-    `teacher`, (batch, n_tokens, 2), are another model's probabilities of the first two outputs.
+    `teacher`, (batch, n_tokens, N_OUTPUTS), are another model's probabilities; the first two count.
     """
     targets = batch.targets
     if teacher is not None:
         share = options.teacher_weight
-        levels = (1 - share) * targets[..., :QUOTE] + share * teacher
+        levels = (1 - share) * targets[..., :QUOTE] + share * teacher[..., :QUOTE]
         targets = torch.cat([levels, targets[..., QUOTE:]], dim=-1)
     losses = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
     n_tokens = (batch.weights.amax(dim=-1) > 0).sum().clamp(min=1)
@@ -72,13 +75,24 @@ def loss_of(logits: Tensor, batch: Batch, teacher: Tensor | None, options: FitOp
     return (losses * batch.weights * scale).sum() / n_tokens / 2 + ranking
 
 
+def _taught(batch: Batch, soft: Tensor) -> Batch:
+    """The batch with the teacher's probabilities in its targets, also where no label is known."""
+    known = batch.weights > 0
+    body = known.any(dim=-1, keepdim=True)
+    return dataclasses.replace(
+        batch,
+        targets=torch.where(known, 0.5 * (batch.targets + soft), soft),
+        weights=torch.where(known, batch.weights, 0.5 * body),
+    )
+
+
 def _ranking_loss(logits: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy of a softmax over the sub-tokens of a row, all of an answer being right.
 
     Of rows with a question and its answer: which of several candidates it is, matters more than
     how sure each is. Rows without are left out; a batch without such rows has no loss.
     """
-    right = batch.targets[..., ANSWER] > 0
+    right = batch.targets[..., ANSWER] >= 0.5
     known = (batch.weights[..., ANSWER] > 0) & (batch.weights[..., QUOTE] > 0)
     rows = (right & known).any(dim=-1)
     if not rows.any():
@@ -97,7 +111,6 @@ def fit(
     options: FitOptions,
     report: Callable[[str], None],
     teacher: TokenClassifier | None = None,
-    after_epoch: Callable[[int], None] | None = None,
 ) -> None:
     """Train in place on passages, and on questions where there are `items` (and `written` ones).
 
@@ -120,10 +133,13 @@ def fit(
             _set_rates(optimizer, progress, options.warmup_fraction)
             with torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bfloat16()):
                 soft = None
-                if teacher is not None and batch.soften and options.teacher_weight:
+                asked = options.student or (batch.soften and options.teacher_weight > 0)
+                if teacher is not None and asked:
                     with torch.no_grad():
                         opinion = teacher(batch.token_ids, batch.shape_ids, batch.real)
-                        soft = torch.sigmoid(opinion.float())[..., :QUOTE]
+                        soft = torch.sigmoid(opinion.float())
+                        if options.student:
+                            batch, soft = _taught(batch, soft), None
                 blanked = _blanked(batch.token_ids, options.blank_chance)
                 logits = model(blanked, batch.shape_ids, batch.real)
             loss = loss_of(logits, batch, soft, options)
@@ -135,9 +151,6 @@ def fit(
             if (step + 1) % 50 == 0 or step + 1 == n_steps:
                 mean, elapsed_s = total / (step + 1), time.monotonic() - began_s
                 report(f"epoch {epoch} step {step + 1}/{n_steps} loss {mean:.4f} {elapsed_s:.0f} s")
-        if after_epoch is not None:
-            model.eval()
-            after_epoch(epoch)
     model.eval()
 
 

@@ -9,6 +9,7 @@ reference scores use the same few operations.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +109,20 @@ def scores(logits: Tensor) -> Tensor:
     levels = torch.sigmoid(logits.float())
     levels = torch.cat([levels, levels[..., ANSWER:].sqrt()], dim=-1)
     return levels @ torch.tensor([KEEP_MIX, USE_MIX]).T
+
+
+def thinned(model: TokenClassifier, n_layers: int) -> TokenClassifier:
+    """A smaller classifier that begins with `n_layers` of the model's layers, evenly spaced.
+
+    With none at all, what is left are static embeddings: a score for every sub-token by itself.
+    """
+    student = TokenClassifier(dataclasses.replace(model.shape, n_layers=n_layers))
+    chosen = torch.linspace(0, model.shape.n_layers - 1, n_layers).round().int().tolist()
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith("layers.")}
+    for new, old in enumerate(chosen):
+        state |= {f"layers.{new}.{k}": v for k, v in model.layers[old].state_dict().items()}
+    student.load_state_dict(state)
+    return student
 
 
 def load_pretrained(folder: Path, n_layers: int) -> TokenClassifier:

@@ -18,7 +18,7 @@ import json
 import logging
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -26,11 +26,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from training.bundle_writer import write_bundle
-from training.data import load_passages, split
+from training.data import Passage, load_passages, split
 from training.fit import FitOptions, fit
-from training.model import EncoderShape, TokenClassifier, load_pretrained
-from training.questions import load_items, split_items
-from training.written import load_written
+from training.model import EncoderShape, TokenClassifier, load_pretrained, thinned
+from training.questions import Item, load_items, split_items
+from training.written import Written, load_written
 
 FIRST_ROUND = FitOptions(epochs=4)
 SECOND_ROUND = FitOptions(
@@ -54,6 +54,16 @@ FOURTH_ROUND = FitOptions(
     ranking_weight=0.15,
     clozes=False,
     seed=20250804,
+)
+ROUNDS = (FIRST_ROUND, SECOND_ROUND, THIRD_ROUND, FOURTH_ROUND)
+STUDENT = FitOptions(
+    epochs=2,
+    passage_share=0.5,
+    learning_rate=3e-4,
+    embedding_rate=0.3,
+    ranking_weight=0.15,
+    student=True,
+    seed=20250805,
 )
 HELD_OUT = 0.1
 HELD_OUT_QUESTIONS = 0.08
@@ -88,6 +98,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="checkpoints")
     parser.add_argument("--out", type=Path, default=Path("ctxpress/models/bundled"))
     parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument(
+        "--student-of",
+        type=Path,
+        help="checkpoint of a model; fit one with --layers of its layers to its probabilities "
+        "in place of the four rounds",
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--version", default="0.1.0", help="version written to the manifest")
     parser.add_argument(
@@ -116,10 +132,73 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _load_checkpoint(path: Path, n_layers: int) -> TokenClassifier:
+def _load_checkpoint(path: Path) -> TokenClassifier:
+    state = load_file(path)
+    n_layers = len({name.split(".")[1] for name in state if name.startswith("layers.")})
     model = TokenClassifier(EncoderShape(n_layers=n_layers))
-    model.load_state_dict(load_file(path))
+    model.load_state_dict(state)
     return model.eval()
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """All that is learned from, and what is held out."""
+
+    train: list[Passage]
+    held: list[Passage]
+    items: list[Item]
+    held_items: list[Item]
+    written: list[Written]
+
+
+def _load_data(options: argparse.Namespace) -> _Data:
+    train, held = split(load_passages(options.data), HELD_OUT)
+    items, held_items = split_items(load_items(options.questions), HELD_OUT_QUESTIONS)
+    hidden = {item.passages[index] for item in held_items for index in item.useful}
+    titles = {passage.text: "" for passage in train}
+    titles |= {t: name for i in items for t, name in zip(i.passages, i.titles, strict=True)}
+    written = load_written(titles, hidden)
+    logger.info("%d passages to train on, %d held out", len(train), len(held))
+    logger.info("%d questions to train on, %d held out", len(items), len(held_items))
+    logger.info("%d passages with written questions", len(written))
+    return _Data(train, held, items, held_items, written)
+
+
+def _fit_rounds(
+    options: argparse.Namespace, base: Path, tokenizer: Tokenizer, data: _Data
+) -> TokenClassifier:
+    """The rounds that are not there yet; the model of the last."""
+    model: TokenClassifier | None = None
+    levels: TokenClassifier | None = None
+    for number, settings in enumerate(ROUNDS, start=1):
+        path = options.work / f"round{number}-layers{options.layers}.safetensors"
+        if number == 3:
+            levels = model
+        if options.resume and path.exists():
+            model = _load_checkpoint(path)
+            continue
+        logger.info("round %d: %s", number, json.dumps(asdict(settings)))
+        torch.manual_seed(settings.seed)
+        if number >= 3 and model is not None:
+            teacher, model = levels, copy.deepcopy(model)
+        else:
+            teacher, model = model, load_pretrained(base, options.layers)
+        asked = data.items if number >= 3 else []
+        written = data.written if number >= 4 else []
+        fit(model, tokenizer, data.train, asked, written, settings, logger.info, teacher)
+        save_file(model.state_dict(), path)
+    if model is None:
+        raise ValueError("there are no rounds")
+    return model
+
+
+def _fit_student(options: argparse.Namespace, tokenizer: Tokenizer, data: _Data) -> TokenClassifier:
+    teacher = _load_checkpoint(options.student_of)
+    student = thinned(teacher, options.layers)
+    logger.info("student: %s", json.dumps(asdict(STUDENT)))
+    fit(student, tokenizer, data.train, data.items, data.written, STUDENT, logger.info, teacher)
+    save_file(student.state_dict(), options.work / f"student-layers{options.layers}.safetensors")
+    return student
 
 
 def main(arguments: list[str]) -> None:
@@ -130,52 +209,23 @@ def main(arguments: list[str]) -> None:
     torch.use_deterministic_algorithms(True)
     base = _base_folder(options.base)
     tokenizer = _load_tokenizer(base)
-    train, held = split(load_passages(options.data), HELD_OUT)
-    items, held_items = split_items(load_items(options.questions), HELD_OUT_QUESTIONS)
-    logger.info("%d passages to train on, %d held out", len(train), len(held))
-    logger.info("%d questions to train on, %d held out", len(items), len(held_items))
+    data = _load_data(options)
     options.work.mkdir(parents=True, exist_ok=True)
-
-    model: TokenClassifier | None = None
-    hidden = {item.passages[index] for item in held_items for index in item.useful}
-    titles = {passage.text: "" for passage in train}
-    titles |= {t: name for i in items for t, name in zip(i.passages, i.titles, strict=True)}
-    written = load_written(titles, hidden)
-    logger.info("%d passages with written questions", len(written))
-    rounds = (FIRST_ROUND, SECOND_ROUND, THIRD_ROUND, FOURTH_ROUND)
-    levels: TokenClassifier | None = None
-    for number, round_options in enumerate(rounds, start=1):
-        path = options.work / f"round{number}-layers{options.layers}.safetensors"
-        if number == 3:
-            levels = model
-        if options.resume and path.exists():
-            model = _load_checkpoint(path, options.layers)
-            continue
-        logger.info("round %d: %s", number, json.dumps(asdict(round_options)))
-        torch.manual_seed(round_options.seed)
-        asked = items if number >= 3 else []
-        more = written if number >= 4 else []
-        if number >= 3 and model is not None:
-            teacher, model = levels, copy.deepcopy(model)
-        else:
-            teacher, model = model, load_pretrained(base, options.layers)
-
-        def save(epoch: int, fitted: TokenClassifier = model, path: Path = path) -> None:
-            save_file(fitted.state_dict(), path.with_suffix(f".epoch{epoch}"))
-
-        fit(model, tokenizer, train, asked, more, round_options, logger.info, teacher, save)
-        save_file(model.state_dict(), path)
-    if model is None or options.fit_only:
+    if options.student_of is not None:
+        model = _fit_student(options, tokenizer, data)
+    else:
+        model = _fit_rounds(options, base, tokenizer, data)
+    if options.fit_only:
         return
     write_bundle(
         options.out,
         model,
         tokenizer,
-        train=train,
-        held=held,
-        items=items,
-        held_items=held_items,
-        n_written=sum(len(passage.items) for passage in written),
+        train=data.train,
+        held=data.held,
+        items=data.items,
+        held_items=data.held_items,
+        n_written=sum(len(passage.items) for passage in data.written),
         version=options.version,
         report=logger.info,
     )
