@@ -40,20 +40,7 @@ def write_bundle(
     report: Callable[[str], None],
 ) -> None:
     """Export `model` into `folder`, measure the shipped form on `held`, and write the card."""
-    folder.mkdir(parents=True, exist_ok=True)
-    export(model, folder / "model.onnx")
-    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
-    names = ("model.onnx", "tokenizer.json")
-    manifest = {
-        "name": NAME.format(n_layers=model.shape.n_layers),
-        "version": version,
-        "languages": list(LANGUAGES),
-        "window_tokens": WINDOW_TOKENS,
-        "margin_tokens": MARGIN_TOKENS,
-        "sha256": {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in names},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
-
+    write_files(folder, model, tokenizer, version)
     scorers: dict[str, Callable[[Passage], evaluate.Scores]] = {
         **evaluate.baselines(train),
         "float32": lambda passage: _score_in_torch(model, tokenizer, passage),
@@ -83,6 +70,23 @@ def write_bundle(
         text = text.replace("{{" + key + "}}", value)
     (folder / "CARD.md").write_text(text, "utf-8")
     report(evaluate.table(overall) + "\n" + _loss(overall))
+
+
+def write_files(folder: Path, model: TokenClassifier, tokenizer: Tokenizer, version: str) -> None:
+    """Graph, tokenizer and manifest: all that is needed to load the bundle."""
+    folder.mkdir(parents=True, exist_ok=True)
+    export(model, folder / "model.onnx")
+    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    names = ("model.onnx", "tokenizer.json")
+    manifest = {
+        "name": NAME.format(n_layers=model.shape.n_layers),
+        "version": version,
+        "languages": list(LANGUAGES),
+        "window_tokens": WINDOW_TOKENS,
+        "margin_tokens": MARGIN_TOKENS,
+        "sha256": {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in names},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
 
 
 def _score_in_torch(

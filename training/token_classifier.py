@@ -132,7 +132,8 @@ def _load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _load_checkpoint(path: Path) -> TokenClassifier:
+def load_checkpoint(path: Path) -> TokenClassifier:
+    """A fitted model, with as many layers as the file has."""
     state = load_file(path)
     n_layers = len({name.split(".")[1] for name in state if name.startswith("layers.")})
     model = TokenClassifier(EncoderShape(n_layers=n_layers))
@@ -175,7 +176,7 @@ def _fit_rounds(
         if number == 3:
             levels = model
         if options.resume and path.exists():
-            model = _load_checkpoint(path)
+            model = load_checkpoint(path)
             continue
         logger.info("round %d: %s", number, json.dumps(asdict(settings)))
         torch.manual_seed(settings.seed)
@@ -193,7 +194,7 @@ def _fit_rounds(
 
 
 def _fit_student(options: argparse.Namespace, tokenizer: Tokenizer, data: _Data) -> TokenClassifier:
-    teacher = _load_checkpoint(options.student_of)
+    teacher = load_checkpoint(options.student_of)
     student = thinned(teacher, options.layers)
     logger.info("student: %s", json.dumps(asdict(STUDENT)))
     fit(student, tokenizer, data.train, data.items, data.written, STUDENT, logger.info, teacher)

@@ -52,8 +52,8 @@ def _read(row: Any, place: str) -> Variant:
     name, layers, survival = row.get("name"), row.get("layers"), row.get("survival")
     if not isinstance(name, str) or not name:
         raise DataError(f"{place}: name: a string is needed")
-    if type(layers) is not int or layers < 1:
-        raise DataError(f"{place}: layers: a whole number above 0 is needed")
+    if type(layers) is not int or layers < 0:
+        raise DataError(f"{place}: layers: a whole number, 0 or more, is needed")
     if not isinstance(survival, dict) or not survival:
         raise DataError(f"{place}: survival: an object of ratios is needed, not empty")
     return Variant(
