@@ -66,7 +66,9 @@ class Span:
 
     ``text`` is what will be sent, ``kept`` the ranges of ``Block.original`` it is made of: for an
     extractive stage ``text`` is exactly those ranges joined. A protected span keeps its text,
-    byte for byte, through every stage (law 1).
+    byte for byte, through every stage (law 1). One that is ``detachable`` is protected for what it
+    is (code, an address, the markup of a document), not because somebody named it: where it is a
+    part of a document, it may leave with the whole document.
     """
 
     text: str
@@ -74,6 +76,17 @@ class Span:
     protected: bool
     kept: tuple[Range, ...]
     source: Source | None = None
+    detachable: bool = False
+
+    @property
+    def markup(self) -> bool:
+        """Whether this is what makes a document of the text it stands around, not the text."""
+        return self.protected and self.source is not None and self.kind is Kind.INSTRUCTION
+
+    @property
+    def pinned(self) -> bool:
+        """Whether this must go forward, and its document with it."""
+        return self.protected and not (self.detachable and self.source is not None)
 
     @classmethod
     def of(
@@ -85,11 +98,17 @@ class Span:
         *,
         protected: bool,
         source: Source | None = None,
+        detachable: bool = False,
     ) -> Span:
         """The untouched span over ``original[start:end]``."""
         kept = (Range(start, end),) if end > start else ()
         return cls(
-            text=original[start:end], kind=kind, protected=protected, kept=kept, source=source
+            text=original[start:end],
+            kind=kind,
+            protected=protected,
+            kept=kept,
+            source=source,
+            detachable=detachable,
         )
 
     def keep(self, original: str, kept: tuple[Range, ...]) -> Span:
@@ -107,6 +126,10 @@ class Block:
     content without ``cache_control``: the conversation's hash is chained over the digests of all
     blocks, opaque ones included. An opaque part (image, tool call, reasoning, …) has no spans.
     ``cache_breakpoint`` says that the part carries a ``cache_control``.
+
+    ``element`` is the pointer of the array element that is the whole document of this block, where
+    such elements may change places or leave. ``slot`` is the index of the element whose place it
+    takes, ``None`` for its own; a ``dropped`` block leaves with its element and has no spans.
     """
 
     pointer: str
@@ -117,6 +140,9 @@ class Block:
     spans: tuple[Span, ...]
     digest: bytes = b""
     cache_breakpoint: bool = False
+    element: str | None = None
+    slot: int | None = None
+    dropped: bool = False
 
     @property
     def text(self) -> str:
@@ -138,11 +164,15 @@ class Block:
     @property
     def opaque(self) -> bool:
         """Whether this block only counts for the conversation's hash."""
-        return not self.spans
+        return not self.spans and not self.dropped
 
     def with_spans(self, spans: tuple[Span, ...]) -> Block:
         """This block with other spans."""
         return dataclasses.replace(self, spans=spans)
+
+    def without_text(self) -> Block:
+        """This block as it is when its element leaves."""
+        return dataclasses.replace(self, spans=(), slot=None, dropped=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,21 +2,25 @@
 
 Law 1: a protected span leaves as it came. Law 2: an extractive stage emits only ranges of the
 original, in the order it was given them within a span. Law 4's inflation rule: tokens never grow.
-Blocks may not appear, vanish or become blank: providers refuse blank text.
+Blocks may not appear, vanish or become blank: providers refuse blank text. A stage that arranges
+may move whole documents, and drop them where nothing in them is pinned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ctxpress.document import Block, ContextDocument, Range, Span, is_unicode
+from ctxpress.document import Block, ContextDocument, Range, Source, Span, is_unicode
+from ctxpress.elements import arrangements
 from ctxpress.errors import LawError
 
 __all__ = ["check_extractive", "check_laws", "check_protected"]
 
 
-def check_laws(before: ContextDocument, after: ContextDocument, *, extractive: bool) -> None:
-    """Compare a stage's output with its input.
+def check_laws(
+    before: ContextDocument, after: ContextDocument, *, extractive: bool, arranges: bool = False
+) -> None:
+    """Compare a stage's output with its input; ``arranges`` as in ``StageTraits``.
 
     :raises LawError: naming the law and the block's pointer, never quoting the text.
     """
@@ -28,24 +32,43 @@ def check_laws(before: ContextDocument, after: ContextDocument, *, extractive: b
         )
     for old, new in zip(before.blocks, after.blocks, strict=True):
         if old is not new:
-            _check_block(old, new, extractive=extractive)
+            _check_block(old, new, extractive=extractive, arranges=arranges)
+    if arranges:
+        _check_elements(after.blocks)
 
 
-def _check_block(old: Block, new: Block, *, extractive: bool) -> None:
-    if (old.pointer, old.original, old.role, old.turn) != (
+def _check_block(old: Block, new: Block, *, extractive: bool, arranges: bool) -> None:
+    if (old.pointer, old.original, old.role, old.turn, old.element) != (
         new.pointer,
         new.original,
         new.role,
         new.turn,
+        new.element,
     ):
         raise LawError(f"{old.pointer}: the stage changed what identifies the block")
-    check_protected(old, new)
+    if (old.slot, old.dropped) != (new.slot, new.dropped):
+        if not arranges or new.element is None:
+            raise LawError(f"{old.pointer}: the stage moved or dropped the block")
+        if new.dropped and (new.spans or any(span.pinned for span in old.spans)):
+            raise LawError(f"{old.pointer}: a block was dropped with text that must stay")
+        if new.dropped:
+            return
+    if arranges:
+        _check_arranged(old, new)
+    else:
+        check_protected(old, new)
     if extractive:
         check_extractive(old, new)
     elif not is_unicode(new.text):
         raise LawError(f"{old.pointer}: the stage wrote a lone surrogate, which no JSON carries")
     if old.text.strip() and not new.text.strip():
         raise LawError(f"{old.pointer}: the block became blank")
+
+
+def _check_elements(blocks: Sequence[Block]) -> None:
+    for found in arrangements(blocks):
+        if found.contradictory:
+            raise LawError(f"{found.array}: two elements for one place, or one left in part")
 
 
 def check_protected(old: Block, new: Block) -> None:
@@ -58,6 +81,38 @@ def check_protected(old: Block, new: Block) -> None:
     for number, span in enumerate(wanted):
         if not any(span == candidate for candidate in found):
             raise LawError(f"{old.pointer}: protected span {number} was changed, moved or lost")
+
+
+def _check_arranged(old: Block, new: Block) -> None:
+    """Law 1 where documents may move: each is in one piece, or gone and nothing in it pinned.
+
+    What belongs to no document keeps its order.
+
+    :raises LawError: where protected text was lost, changed or torn out of its document.
+    """
+    wanted, found = _by_source(old.spans), _by_source(new.spans)
+    passed: Source | None = None
+    met: set[Source] = set()
+    for span in new.spans:
+        if span.source is not None and span.source != passed:
+            if span.source in met:
+                raise LawError(f"{old.pointer}: a document was taken apart")
+            met.add(span.source)
+        passed = span.source
+    for source, spans in wanted.items():
+        kept = found.get(source, [])
+        if source is not None and not kept and not any(span.pinned for span in spans):
+            continue
+        protected = [(span.text, span.kept) for span in spans if span.protected]
+        if protected != [(span.text, span.kept) for span in kept if span.protected]:
+            raise LawError(f"{old.pointer}: protected text was changed, moved or lost")
+
+
+def _by_source(spans: Sequence[Span]) -> dict[Source | None, list[Span]]:
+    groups: dict[Source | None, list[Span]] = {}
+    for span in spans:
+        groups.setdefault(span.source, []).append(span)
+    return groups
 
 
 def check_extractive(old: Block, new: Block) -> None:

@@ -24,7 +24,7 @@ __all__ = ["Memo", "content_digest", "memo_key"]
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 
 
 def memo_key(
@@ -53,7 +53,8 @@ def content_digest(document: ContextDocument) -> bytes:
         _update(hasher, block.original)
         for span in block.spans:
             # `repr`, since a title given in Python may hold what JSON cannot.
-            _update(hasher, repr([str(span.kind), span.protected, _flat(span), _source(span)]))
+            look = [str(span.kind), span.protected, span.detachable, _flat(span), _source(span)]
+            _update(hasher, repr(look))
             _update(hasher, span.text)
     return hasher.digest()
 
@@ -133,14 +134,14 @@ def _encode(block: Block) -> list[Any]:
     for span in block.spans:
         made_of = "".join(block.original[start:end] for start, end in span.kept)
         text = None if made_of == span.text else span.text
-        spans.append([span.kind, span.protected, _flat(span), text, _source(span)])
+        spans.append([span.kind, span.protected, span.detachable, _flat(span), text, _source(span)])
     return spans
 
 
 def _decode(block: Block, stored: Any) -> Block:
     spans = []
     length = len(block.original)
-    for kind, protected, flat, text, source in stored:
+    for kind, protected, detachable, flat, text, source in stored:
         kept = tuple(Range(a, b) for a, b in zip(flat[::2], flat[1::2], strict=True))
         if any(not (0 <= start < end <= length) for start, end in kept):
             raise ValueError("a range is out of bounds")
@@ -151,6 +152,7 @@ def _decode(block: Block, stored: Any) -> Block:
                 text=text,
                 kind=Kind(kind),
                 protected=bool(protected),
+                detachable=bool(detachable),
                 kept=kept,
                 source=None if source is None else _read_source(*source),
             )

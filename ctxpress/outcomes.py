@@ -6,6 +6,7 @@ with the tenant's key: damaged, foreign or forged ones are misses (laws 7 and 8)
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from ctxpress.stage import Skip
 
 __all__ = ["Outcome", "OutcomeMemory", "apply_outcome", "outcome_of"]
 
-_VERSION = 1
+_VERSION = 2
 _MAX_RANGES = 4_000_000
 
 
@@ -31,9 +32,10 @@ class Outcome:
     """The decision about one block.
 
     ``kept`` are the ranges of the original that go forward, ``None`` for an untouched block;
-    ``text`` is set only where a stage wrote text that is not made of ranges. ``skipped`` says why
-    a block went untouched; ``shared`` that it was compressed by question-independent stages only.
-    ``length`` is the original's, in characters.
+    ``text`` is set only where a stage wrote text that is not made of ranges; ``kept`` then says
+    what it stands for. ``skipped`` says why a block went untouched; ``shared`` that it was
+    compressed by question-independent stages only. ``slot`` and ``dropped`` are those of the
+    block. ``length`` is the original's, in characters.
     """
 
     length: int
@@ -41,6 +43,8 @@ class Outcome:
     text: str | None = None
     skipped: Skip | None = None
     shared: bool = False
+    slot: int | None = None
+    dropped: bool = False
 
     def encode(self) -> bytes:
         """Canonical JSON bytes: ranges as gaps and lengths, which are short numbers."""
@@ -51,7 +55,16 @@ class Outcome:
                 flat += (start - position, end - start)
                 position = end
         return orjson.dumps(
-            [_VERSION, self.length, flat, self.text, self.skipped, self.shared],
+            [
+                _VERSION,
+                self.length,
+                flat,
+                self.text,
+                self.skipped,
+                self.shared,
+                self.slot,
+                self.dropped,
+            ],
         )
 
     @classmethod
@@ -61,8 +74,12 @@ class Outcome:
         Anything else, other versions included, is ``None``: a miss.
         """
         try:
-            version, stored, flat, text, skipped, shared = orjson.loads(data)
-            if version != _VERSION or stored != length or not isinstance(shared, bool):
+            version, stored, flat, text, skipped, shared, slot, dropped = orjson.loads(data)
+            if version != _VERSION or stored != length:
+                return None
+            if not isinstance(shared, bool) or not isinstance(dropped, bool):
+                return None
+            if slot is not None and (type(slot) is not int or slot < 0):
                 return None
             if text is not None and not (isinstance(text, str) and text.strip()):
                 return None
@@ -72,6 +89,8 @@ class Outcome:
                 text=text,
                 skipped=None if skipped is None else Skip(skipped),
                 shared=shared,
+                slot=slot,
+                dropped=dropped,
             )
         except (ValueError, TypeError):
             return None
@@ -97,16 +116,23 @@ def outcome_of(
     before: Block, after: Block, *, extractive: bool, skipped: Skip | None, shared: bool
 ) -> Outcome:
     """The outcome that turns ``before`` into ``after``."""
-    length = len(before.original)
+    length, slot = len(before.original), after.slot
+    if after.dropped:
+        return Outcome(length=length, shared=shared, dropped=True)
     if after.text == before.text:
-        return Outcome(length=length, skipped=skipped or Skip.NO_SAVING, shared=shared)
-    if extractive:
-        return Outcome(length=length, kept=after.kept, shared=shared)
-    return Outcome(length=length, text=after.text, shared=shared)
+        left = None if slot is not None else skipped or Skip.NO_SAVING
+        return Outcome(length=length, skipped=left, shared=shared, slot=slot)
+    text = None if extractive else after.text
+    kept = after.kept or None if text is not None else after.kept
+    return Outcome(length=length, kept=kept, text=text, shared=shared, slot=slot)
 
 
 def apply_outcome(block: Block, outcome: Outcome) -> Block:
     """``block`` as the outcome says; one span, since no stage sees it again."""
+    if block.element is not None and outcome.dropped:
+        return block.without_text()
+    if block.element is not None and outcome.slot is not None:
+        block = dataclasses.replace(block, slot=outcome.slot)
     if outcome.text is not None:
         text, kept = outcome.text, outcome.kept or ()
     elif outcome.kept is not None:

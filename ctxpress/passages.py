@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctxpress.document import Block, ContextDocument, Kind, Role, Source, Span
+from ctxpress.elements import arrangements
 from ctxpress.errors import ConfigError
 from ctxpress.formats.options import ParseOptions
 from ctxpress.formats.segmentation import segment
@@ -61,13 +62,20 @@ def to_context(
         parts.append(
             (document.text, tuple(dataclasses.replace(span, source=source) for span in spans))
         )
-    return document_of_texts(parts, question=question, model=model)
+    return document_of_texts(parts, question=question, model=model, movable=True)
 
 
 def document_of_texts(
-    parts: Sequence[tuple[str, tuple[Span, ...]]], *, question: str | None, model: str | None
+    parts: Sequence[tuple[str, tuple[Span, ...]]],
+    *,
+    question: str | None,
+    model: str | None,
+    movable: bool = False,
 ) -> ContextDocument:
-    """A document of one turn that consists of texts that are already cut into spans."""
+    """A document of one turn that consists of texts that are already cut into spans.
+
+    ``movable``: each text is a document that may change its place or leave.
+    """
     blocks = tuple(
         Block(
             pointer=f"/{number}",
@@ -76,6 +84,7 @@ def document_of_texts(
             message=0,
             original=text,
             spans=spans,
+            element=f"/{number}" if movable else None,
             digest=hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(),
         )
         for number, (text, spans) in enumerate(parts)
@@ -85,6 +94,10 @@ def document_of_texts(
 
 def compressed_documents(given: Sequence[Document], result: PipelineResult) -> CompressedDocuments:
     """What is left of each document, joined by blank lines in ``text``."""
+    blocks = result.document.blocks
+    order = [n for found in arrangements(blocks) for n in found.order if blocks[n].text.strip()]
+    place = {number: rank for rank, number in enumerate(order)}
+    reasons = {fate.pointer: fate.reason for fate in result.report.documents}
     compressed = tuple(
         CompressedDocument(
             id=document.id or str(number),
@@ -92,11 +105,14 @@ def compressed_documents(given: Sequence[Document], result: PipelineResult) -> C
             text=block.text,
             score=document.score,
             kept=block.kept,
-            dropped=None if block.text.strip() else "nothing of it was kept",
+            dropped=None
+            if number in place
+            else reasons.get(f"/{number}") or "nothing of it was kept",
+            place=place.get(number),
         )
-        for number, (document, block) in enumerate(zip(given, result.document.blocks, strict=True))
+        for number, (document, block) in enumerate(zip(given, blocks, strict=True))
     )
-    text = SEPARATOR.join(document.text for document in compressed if document.text.strip())
+    text = SEPARATOR.join(compressed[number].text for number in order)
     return CompressedDocuments(text=text, documents=compressed, report=result.report)
 
 

@@ -21,6 +21,7 @@ from ctxpress.cache.key import Namespace
 from ctxpress.conversation import Lookup, Place, lookups, untouched_keys
 from ctxpress.counting import Counting
 from ctxpress.document import Block, ContextDocument, Role
+from ctxpress.elements import consistent
 from ctxpress.errors import StageError, StoreError
 from ctxpress.memo import Memo
 from ctxpress.outcomes import Outcome, OutcomeMemory, apply_outcome, outcome_of
@@ -152,7 +153,7 @@ class Pipeline:
         await self._settle(plan, work, {one.place.index: one for one in known}, namespace)
         if not options.applied:
             await self.remember_untouched(document, namespace=namespace, code=Skip.OBSERVE)
-        result = document.with_blocks(tuple(plan.blocks))
+        result = document.with_blocks(tuple(consistent(plan.blocks, document.blocks)))
         tokens_after = await counting.count([block.text for block in result.blocks])
         report = await aside(
             self._executor,

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ctxpress.stage import Skip, StageReport
 
-__all__ = ["Report"]
+__all__ = ["DocumentReport", "Report"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentReport:
+    """What became of one document of the newest turn.
+
+    ``pointer`` leads to the text or the array element that holds it. ``reason`` names the stage
+    that dropped it, and why.
+    """
+
+    pointer: str
+    id: str
+    state: Literal["kept", "shortened", "dropped"]
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +31,9 @@ class Report:
     ``tokens_before`` and ``tokens_after`` count all text of the request in the target model's
     tokenizer; ``estimated`` says that they are calibrated estimates. In mode ``observe``
     ``tokens_after`` is what would have been sent, ``applied`` is ``False`` and the body went
-    untouched. ``skipped`` is ``None`` when something was compressed. ``cache_risk_blocks`` counts
-    blocks of earlier turns whose outcome the store no longer held.
+    untouched. ``documents`` accounts for every document that stages could see. ``skipped`` is
+    ``None`` when something was compressed. ``cache_risk_blocks`` counts blocks of earlier turns
+    whose outcome the store no longer held.
     """
 
     pipeline: str | None
@@ -36,6 +51,7 @@ class Report:
     blocks_remembered: int = 0
     cache_risk_blocks: int = 0
     protected_tokens: int = 0
+    documents: tuple[DocumentReport, ...] = ()
 
     @property
     def tokens_saved(self) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
-from ctxpress.document import Block, ContextDocument, Role
+from ctxpress.document import Block, ContextDocument, Role, Source, Span
 from ctxpress.outcomes import Outcome
-from ctxpress.report import Report
+from ctxpress.report import DocumentReport, Report
 from ctxpress.stage import Skip, StageReport, TokenCounter
 from ctxpress.work import Work
 
@@ -54,7 +55,45 @@ def summarise(
         blocks_remembered=sum(outcome.skipped is None for outcome in remembered),
         cache_risk_blocks=cache_risk,
         protected_tokens=_protected_tokens(before.blocks, tokens_before, counter),
+        documents=tuple(_document_reports(work, after)),
     )
+
+
+def _document_reports(work: Sequence[Work], after: ContextDocument) -> Iterator[DocumentReport]:
+    """One for every document of the blocks that were decided, in the order they came.
+
+    A document that is made of several blocks of one element counts once.
+    """
+    found: dict[tuple[str, Source], list[tuple[Work, list[Span], list[Span]]]] = {}
+    for item in work:
+        held = _by_source(item.before)
+        left = {} if after.blocks[item.place.index].dropped else _by_source(item.block)
+        for source, spans in held.items():
+            key = (item.before.element or item.before.pointer, source)
+            found.setdefault(key, []).append((item, spans, left.get(source, [])))
+    for (pointer, source), parts in found.items():
+        before = "".join(span.text for part in parts for span in part[1])
+        now = "".join(span.text for part in parts for span in part[2])
+        if not now.strip() and before.strip():
+            reasons = [item.dropped_by[source] for item, _, _ in parts if source in item.dropped_by]
+            yield DocumentReport(
+                pointer=pointer,
+                id=source.id,
+                state="dropped",
+                reason=reasons[0] if reasons else "nothing of it was kept",
+            )
+        else:
+            state: Literal["kept", "shortened"] = "kept" if now == before else "shortened"
+            yield DocumentReport(pointer=pointer, id=source.id, state=state)
+
+
+def _by_source(block: Block) -> dict[Source, list[Span]]:
+    """The own text of every document in a block."""
+    groups: dict[Source, list[Span]] = {}
+    for span in block.spans:
+        if span.source is not None and not span.markup:
+            groups.setdefault(span.source, []).append(span)
+    return groups
 
 
 def _why(

@@ -83,7 +83,10 @@ class CompressedMessageList(_Reported):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompressedDocument:
-    """One document given: what is left of it, or why it was dropped."""
+    """One document given: what is left of it, or why it was dropped.
+
+    ``place`` is its place in the new order, from 0; ``None`` for a dropped one.
+    """
 
     id: str
     title: str | None
@@ -91,11 +94,15 @@ class CompressedDocument:
     score: float | None
     kept: tuple[Range, ...]
     dropped: str | None = None
+    place: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompressedDocuments(_Reported):
-    """One entry per document given, in the order given; ``text`` joins what is left."""
+    """One entry per document given, in the order given.
+
+    ``text`` joins what is left, in the order to which the stages brought it.
+    """
 
     text: str
     documents: tuple[CompressedDocument, ...]

@@ -84,6 +84,8 @@ class StageTraits:
     ``target_tokens``: the tokens that each block may have by its configuration, or ``None``.
     ``languages``: ISO 639-1 codes that its model was measured on, or ``None`` where language
     does not matter; text in another language is protected from it (law 1).
+    ``arranges``: it may move documents, and drop whole ones, with what is protected only as a
+    part of them; ``drop_reason`` says in the report why it drops a document.
     """
 
     extractive: bool = True
@@ -94,6 +96,8 @@ class StageTraits:
     keep_ratio: float | None = None
     target_tokens: int | None = None
     languages: frozenset[str] | None = None
+    arranges: bool = False
+    drop_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

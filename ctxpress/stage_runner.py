@@ -72,6 +72,7 @@ class StageRunner:
         reports = []
         for number, built in enumerate(self._stages):
             started = time.monotonic()
+            open_work = [item for item in open_work if not item.block.dropped]
             tally = _Tally(blocks=len(open_work))
             blocks = [item.block for item in open_work]
             budget = Budget(self._stages, number, context, blocks, counting)
@@ -141,7 +142,7 @@ class StageRunner:
             known = await self._memo.load(namespace, key, given)
             if known is not None:
                 return known, True
-        languages, extractive = built.traits.languages, built.traits.extractive
+        languages = built.traits.languages
         size = sum(len(block.original) for block in given.blocks)
         # Masks and checks are ours and go past the queue of stages: work that was done in time
         # must not miss its deadline behind work that has not begun.
@@ -151,7 +152,7 @@ class StageRunner:
         async with asyncio.timeout(remaining_s if math.isfinite(remaining_s) else None):
             result = await _apply_stage(built, masked, context)
         after = await aside(
-            self._executor, size, lambda: _checked(masked, result, hidden, extractive=extractive)
+            self._executor, size, lambda: _checked(masked, result, hidden, built.traits)
         )
         if key is not None:
             await self._memo.save(namespace, key, after)
@@ -179,6 +180,8 @@ class StageRunner:
                     raise LawError(f"{built.name}: {tokens_in} tokens grew to {tokens_out}")
                 self._skip([item], tally, Skip.INFLATED, _INFLATED_REASON)
                 continue
+            if built.traits.arranges:
+                item.note_dropped(block, built)
             if block.text != item.block.text:
                 item.extractive = item.extractive and built.traits.extractive
             item.block = block
@@ -214,9 +217,9 @@ def _own_target(traits: StageTraits, context: StageContext) -> int | None:
 
 
 def _checked(
-    given: ContextDocument, result: ContextDocument, hidden: Hidden, *, extractive: bool
+    given: ContextDocument, result: ContextDocument, hidden: Hidden, traits: StageTraits
 ) -> ContextDocument:
-    check_laws(given, result, extractive=extractive)
+    check_laws(given, result, extractive=traits.extractive, arranges=traits.arranges)
     return unmask(result, hidden)
 
 

@@ -173,7 +173,7 @@ async def _check_one(stage: Stage, document: ContextDocument, context: StageCont
             continue
         if given != untouched:
             raise LawError("the stage changed its input")
-        check_laws(masked, first, extractive=traits.extractive)
+        check_laws(masked, first, extractive=traits.extractive, arranges=traits.arranges)
         if first != second:
             raise LawError("the same input gave two results")
         after = unmask(first, hidden)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ctxpress.conversation import Place
 from ctxpress.counting import Counting
-from ctxpress.document import Block
+from ctxpress.document import Block, Source
 from ctxpress.stage import Skip, Stage, StageContext, StageTraits
 
 __all__ = ["Budget", "BuiltStage", "Work", "fingerprint", "free_text"]
@@ -38,7 +38,8 @@ class Work:
 
     ``skipped`` is set where no stage may touch the block, or why none did. ``shared`` forbids
     question-aware stages. ``extractive`` turns false once a stage wrote text of its own.
-    ``stage_skips`` are the codes under which stages left the block as it was.
+    ``stage_skips`` are the codes under which stages left the block as it was; ``dropped_by`` says
+    of documents that left which stage dropped them, and why.
     """
 
     place: Place
@@ -49,6 +50,14 @@ class Work:
     extractive: bool = True
     skipped: Skip | None = None
     stage_skips: list[Skip] = field(default_factory=list)
+    dropped_by: dict[Source, str] = field(default_factory=dict)
+
+    def note_dropped(self, after: Block, built: BuiltStage) -> None:
+        """Note why documents that are not in ``after`` any more went."""
+        left = {span.source for span in after.spans if span.text.strip()}
+        for span in self.block.spans:
+            if span.source is not None and span.source not in left:
+                self.dropped_by.setdefault(span.source, f"{built.name}: {built.traits.drop_reason}")
 
 
 def fingerprint(name: str, identity: str, config_json: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ class Batch:
     """(batch, n_tokens) sub-tokens and shapes; targets and weights (batch, n_tokens, N_OUTPUTS).
 
     `real` marks what is not padding; `None` where nothing is. A weight of 0 means not known.
-    `soften` asks for the teacher's probabilities to be mixed into the first two targets.
+    `soften` asks for the teacher's probabilities to be mixed into the first two targets. `groups`,
+    (batch,), numbers the questions whose passages the rows are; `None` where each is its own.
     """
 
     token_ids: Tensor
@@ -42,6 +44,7 @@ class Batch:
     targets: Tensor
     weights: Tensor
     soften: bool
+    groups: Tensor | None = None
 
 
 def stream_batches(
@@ -105,16 +108,45 @@ def example_batches(
         start = stop
 
 
+def group_batches(
+    tokenizer: Tokenizer,
+    groups: Iterable[Sequence[Example]],
+    teacher: Teacher,
+    batch_tokens: int,
+    rng: random.Random,
+) -> Iterator[Batch]:
+    """Whole groups, those of similar length together; a group is never cut in two."""
+    cut = [[_row(tokenizer, example, teacher, rng) for example in group] for group in groups]
+    longest = [max(len(row.token_ids) for row in rows) for rows in cut]
+    order = sorted(range(len(cut)), key=lambda i: (longest[i] + rng.randint(0, 6), rng.random()))
+    pending: list[list[_Row]] = []
+    for index in order:
+        n_rows = sum(len(rows) for rows in pending) + len(cut[index])
+        if pending and n_rows * longest[index] > batch_tokens:
+            yield _grouped(pending)
+            pending = []
+        pending.append(cut[index])
+    if pending:
+        yield _grouped(pending)
+
+
+def _grouped(groups: Sequence[Sequence[_Row]]) -> Batch:
+    numbers = [number for number, rows in enumerate(groups) for _ in rows]
+    batch = _padded([row for rows in groups for row in rows])
+    return dataclasses.replace(batch, groups=torch.tensor(numbers))
+
+
 def _row(tokenizer: Tokenizer, example: Example, teacher: Teacher, rng: random.Random) -> _Row:
     encoded = encode_text(tokenizer, example.text)
     quoted, answers, unsure = (mask[encoded.starts] for mask in character_labels(example))
     n_tokens = len(encoded.token_ids)
     targets = np.zeros((n_tokens, N_OUTPUTS), np.float32)
     weights = np.zeros((n_tokens, N_OUTPUTS), np.float32)
-    levels = teacher(example.text[example.passage_start :])
-    n_title = n_tokens - len(levels)
-    targets[n_title:, [HALF, CORE]] = levels
-    weights[n_title:, [HALF, CORE]] = _SOFT_WEIGHT
+    if example.has_levels:
+        levels = teacher(example.text[example.passage_start :])
+        n_title = n_tokens - len(levels)
+        targets[n_title:, [HALF, CORE]] = levels
+        weights[n_title:, [HALF, CORE]] = _SOFT_WEIGHT
     targets[:, QUOTE], weights[:, QUOTE] = quoted, example.has_quotes
     targets[:, ANSWER], weights[:, ANSWER] = answers, example.has_answers & ~unsure
 

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from ctxpress.models.encoding import EDGE_SHAPE, SEP_ID, encode_head, encode_text
 from ctxpress.models.windows import plan_windows
-from training.batches import Batch, Teacher, example_batches, stream_batches
+from training.batches import Batch, Teacher, example_batches, group_batches, stream_batches
 from training.data import Passage
+from training.groups import NegativeMiner, epoch_groups
 from training.model import ANSWER, QUOTE, TokenClassifier
 from training.questions import Item, cloze_examples, epoch_examples
 from training.written import Written, written_examples
@@ -36,7 +37,9 @@ class FitOptions:
     probabilities in the targets of distilled passages. `blank_chance`: sub-tokens that the
     learner, not the teacher, reads as [MASK]. `question_weight` scales the loss of the two outputs
     about questions; `ranking_weight` is that of a softmax over the answers of a row beside it.
-    `clozes`: whether questions are also made of sentences. `student`: the teacher's probabilities
+    `clozes`: whether questions are also made of sentences. `negatives`: learn questions in groups
+    of all their passages and so many mined ones, see `training.groups`; `written_share` is the part
+    of the written questions that an epoch then reads. `student`: the teacher's probabilities
     are half of every target, and all of it where no label is known.
     """
 
@@ -52,6 +55,8 @@ class FitOptions:
     question_weight: float = 1.0
     ranking_weight: float = 0.0
     clozes: bool = True
+    negatives: tuple[int, int] | None = None
+    written_share: float = 1.0
     student: bool = False
     seed: int = 20250801
 
@@ -71,8 +76,10 @@ def loss_of(logits: Tensor, batch: Batch, teacher: Tensor | None, options: FitOp
     scale = torch.ones(losses.shape[-1])
     scale[QUOTE] = options.question_weight
     scale[ANSWER] = 4 * options.question_weight  # answers are short: their loss would drown
-    ranking = _ranking_loss(logits[..., ANSWER].float(), batch) * options.ranking_weight
-    return (losses * batch.weights * scale).sum() / n_tokens / 2 + ranking
+    ranking = _ranking_loss(logits, batch, ANSWER)
+    if batch.groups is not None:
+        ranking = ranking + _ranking_loss(logits, batch, QUOTE)
+    return (losses * batch.weights * scale).sum() / n_tokens / 2 + ranking * options.ranking_weight
 
 
 def _taught(batch: Batch, soft: Tensor) -> Batch:
@@ -86,20 +93,25 @@ def _taught(batch: Batch, soft: Tensor) -> Batch:
     )
 
 
-def _ranking_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy of a softmax over the sub-tokens of a row, all of an answer being right.
+def _ranking_loss(logits: Tensor, batch: Batch, output: int) -> Tensor:
+    """Cross-entropy of a softmax over the sub-tokens of a group, all that are labelled being right.
 
-    Of rows with a question and its answer: which of several candidates it is, matters more than
-    how sure each is. Rows without are left out; a batch without such rows has no loss.
+    Of rows with a question. Which of several candidates it is, matters more than how sure each is;
+    where the rows are the passages of one question, so does which passage. Groups without a label
+    are left out; a batch without such groups has no loss.
     """
-    right = batch.targets[..., ANSWER] >= 0.5
-    known = (batch.weights[..., ANSWER] > 0) & (batch.weights[..., QUOTE] > 0)
-    rows = (right & known).any(dim=-1)
-    if not rows.any():
-        return logits.new_zeros(())
-    everything = logits[rows].masked_fill(~known[rows], -1e4).logsumexp(dim=-1)
-    answer = logits[rows].masked_fill(~(known & right)[rows], -1e4).logsumexp(dim=-1)
-    return (everything - answer).mean()
+    asked = batch.weights[..., QUOTE] > 0
+    known = (batch.weights[..., output] > 0) & asked
+    right = (batch.targets[..., output] >= 0.5) & known
+    groups = torch.arange(len(known)) if batch.groups is None else batch.groups
+    values = logits[..., output].float()
+    losses = []
+    for number in groups.unique():
+        rows = groups == number
+        if right[rows].any():
+            mine = values[rows]
+            losses.append(mine[known[rows]].logsumexp(0) - mine[right[rows]].logsumexp(0))
+    return torch.stack(losses).mean() if losses else values.new_zeros(())
 
 
 def fit(
@@ -174,6 +186,20 @@ def _plan(
     if items:
         if levels is None:
             raise ValueError("questions need a teacher that labels their passages")
+        if options.negatives is not None:
+            titles = {t: name for i in items for t, name in zip(i.passages, i.titles, strict=True)}
+            titles |= {passage.text: passage.title for passage in written}
+            groups = epoch_groups(
+                items,
+                written,
+                NegativeMiner(titles),
+                options.negatives,
+                options.written_share,
+                rng,
+            )
+            planned += group_batches(tokenizer, groups, levels, options.batch_tokens, rng)
+            rng.shuffle(planned)
+            return planned
         texts = [text for item in items for text in item.passages]
         texts += [passage.text for passage in passages]
         examples = [*epoch_examples(items, rng), *written_examples(written, rng)]

@@ -6,6 +6,7 @@ an occurrence of one of the annotated answers inside a quote.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import random
@@ -32,7 +33,8 @@ class Example:
 
     The passage is `text[passage_start:]`; a title may stand before it. `quoted`, `answers`: ranges
     of characters with the label 1. `unsure`: ranges that the loss of the answers leaves out.
-    `has_quotes`, `has_answers`: whether the two labels are known at all.
+    `has_quotes`, `has_answers`: whether the two labels are known at all; `has_levels`: whether a
+    teacher is to label the text's `half` and `core`.
     """
 
     text: str
@@ -42,6 +44,7 @@ class Example:
     unsure: tuple[Range, ...] = ()
     has_quotes: bool = True
     has_answers: bool = True
+    has_levels: bool = True
     passage_start: int = 0
 
 
@@ -159,14 +162,12 @@ def titled(example: Example, title: str, rng: random.Random) -> Example:
     def moved(ranges: Iterable[Range]) -> tuple[Range, ...]:
         return tuple((start + shift, end + shift) for start, end in ranges)
 
-    return Example(
-        before + example.text,
-        example.question,
-        moved(example.quoted),
-        moved(example.answers),
-        moved(example.unsure),
-        example.has_quotes,
-        example.has_answers,
+    return dataclasses.replace(
+        example,
+        text=before + example.text,
+        quoted=moved(example.quoted),
+        answers=moved(example.answers),
+        unsure=moved(example.unsure),
         passage_start=shift,
     )
 

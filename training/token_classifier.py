@@ -4,9 +4,10 @@ Four rounds. The first fits the distilled labels. The second starts again from M
 mixture of the labels and the first round's probabilities, which smooths over the labels' noise
 (Furlanello et al. 2018, "Born-Again Neural Networks"). The third goes on from there and learns
 questions as well: quotes and answers in passages, which the second round's model labels with its
-probabilities. The fourth adds the questions that were written for it; what ships is this one. Then
-the int8 graph, the metrics of both forms against the
-teacher and against simple baselines, manifest and card.
+probabilities. The fourth adds the questions that were written for it. The fifth learns which of
+several passages it is: questions with all their passages and mined ones at once; what ships is
+this one. Then the int8 graph, the metrics of both forms against the teacher and against simple
+baselines, manifest and card.
 """
 
 from __future__ import annotations
@@ -55,7 +56,20 @@ FOURTH_ROUND = FitOptions(
     clozes=False,
     seed=20250804,
 )
-ROUNDS = (FIRST_ROUND, SECOND_ROUND, THIRD_ROUND, FOURTH_ROUND)
+FIFTH_ROUND = FitOptions(
+    epochs=1,
+    passage_share=0.15,
+    batch_tokens=3072,
+    learning_rate=1.2e-4,
+    head_learning_rate=5e-4,
+    embedding_rate=0.3,
+    teacher_weight=0.6,
+    ranking_weight=0.3,
+    negatives=(1, 2),
+    written_share=0.25,
+    seed=20250806,
+)
+ROUNDS = (FIRST_ROUND, SECOND_ROUND, THIRD_ROUND, FOURTH_ROUND, FIFTH_ROUND)
 STUDENT = FitOptions(
     epochs=2,
     passage_share=0.5,
@@ -102,7 +116,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "--student-of",
         type=Path,
         help="checkpoint of a model; fit one with --layers of its layers to its probabilities "
-        "in place of the four rounds",
+        "in place of the rounds",
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--version", default="0.1.0", help="version written to the manifest")

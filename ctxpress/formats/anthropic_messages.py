@@ -145,6 +145,7 @@ def _read_document(
             role=role,
             protected=protected,
             source=source,
+            movable=None if protected or part.get("cache_control") is not None else pointer,
         )
         return
     content = holder.get("content")
@@ -157,7 +158,12 @@ def _read_document(
     else:
         head["source"] = {k: v for k, v in holder.items() if k != "content"}
     builder.enter(head)
-    _read_document_content(content, place, builder, source, role=role, protected=protected)
+    movable = None
+    if not protected and part.get("cache_control") is None and _is_plain(content):
+        movable = pointer
+    _read_document_content(
+        content, place, builder, source, role=role, protected=protected, movable=movable
+    )
     builder.leave(pointer, breakpoint=part.get("cache_control") is not None)
 
 
@@ -169,6 +175,7 @@ def _read_document_content(
     *,
     role: Role | None,
     protected: bool,
+    movable: str | None,
 ) -> None:
     pairs: list[tuple[str, Any, Any]]
     if isinstance(content, list):
@@ -190,4 +197,18 @@ def _read_document_content(
             role=role,
             protected=protected,
             source=source,
+            movable=movable,
         )
+
+
+def _is_plain(content: Any) -> bool:
+    """Whether a document is text only, without a cache breakpoint: then it may be moved."""
+    if not isinstance(content, list):
+        return isinstance(content, str)
+    return all(
+        isinstance(part, dict)
+        and part.get("type") == "text"
+        and isinstance(part.get("text"), str)
+        and part.get("cache_control") is None
+        for part in content
+    )

@@ -65,6 +65,7 @@ class _Draft:
     protected: bool = False
     source: Source | None = None
     breakpoint: bool = False
+    element: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +144,13 @@ class BlockBuilder:
         role: Role | None = None,
         protected: bool = False,
         source: Source | None = None,
+        movable: str | None = None,
     ) -> None:
-        """A text. ``element`` is the part that it stands in, if it is not the content itself."""
+        """A text. ``element`` is the part that it stands in, if it is not the content itself.
+
+        ``movable`` is the pointer of the array element that is the document of this text, where
+        it may change places with others.
+        """
         role = role or self._speaker
         part = element or {"type": "text", "text": text}
         self._add(
@@ -157,6 +163,7 @@ class BlockBuilder:
                 protected=protected,
                 source=source,
                 breakpoint=part.get("cache_control") is not None,
+                element=movable,
             )
         )
 
@@ -214,6 +221,7 @@ class BlockBuilder:
                 spans=_whole(draft),
                 digest=draft.digest,
                 cache_breakpoint=draft.breakpoint,
+                element=draft.element,
             )
             for draft in self._drafts
         ]

@@ -31,9 +31,9 @@ def kept_by_tag(text: str) -> Iterator[Mark]:
         elif depth:
             depth -= 1
             if depth == 0:
-                yield Mark(start, tag.end(), Kind.OPAQUE)
+                yield Mark(start, tag.end(), Kind.OPAQUE, pinned=True)
     if depth:
-        yield Mark(start, len(text), Kind.OPAQUE)
+        yield Mark(start, len(text), Kind.OPAQUE, pinned=True)
 
 
 def fenced_code(text: str, start: int, end: int) -> Iterator[Mark]:

@@ -16,6 +16,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import orjson
 
@@ -23,7 +24,18 @@ from ctxpress.document import Range
 from ctxpress.errors import FormatError
 from ctxpress.stage import Skip
 
-__all__ = ["DeleteMember", "Edit", "InsertElement", "Piece", "ReplaceString", "apply_edits"]
+__all__ = [
+    "ArrangeElements",
+    "DeleteMember",
+    "Edit",
+    "InsertElement",
+    "Piece",
+    "ReplaceString",
+    "apply_edits",
+    "rearranged",
+]
+
+T = TypeVar("T")
 
 Piece = Range | str
 """A part of a new string: characters of the old one, or text of its own."""
@@ -52,7 +64,31 @@ class InsertElement:
     value: bytes
 
 
-Edit = ReplaceString | DeleteMember | InsertElement
+@dataclass(frozen=True, slots=True)
+class ArrangeElements:
+    """Elements of the array at ``pointer`` change places, and some leave.
+
+    The elements ``order`` take the places of the elements ``movable`` (ascending) from the first
+    on; places that are left over close up. ``order`` is a selection of ``movable``.
+    """
+
+    pointer: str
+    movable: tuple[int, ...]
+    order: tuple[int, ...]
+
+
+Edit = ReplaceString | DeleteMember | InsertElement | ArrangeElements
+
+
+def rearranged(elements: Sequence[T], movable: Sequence[int], order: Sequence[int]) -> list[T]:
+    """``elements`` as :class:`ArrangeElements` says."""
+    taken = dict(zip(movable, order, strict=False))
+    places = set(movable)
+    return [
+        elements[taken.get(index, index)]
+        for index in range(len(elements))
+        if index in taken or index not in places
+    ]
 
 
 def apply_edits(raw: bytes, edits: Sequence[Edit]) -> bytes:
@@ -115,7 +151,7 @@ def _plant(root: _Node, edit: Edit) -> list[_Node]:
     keys = [key.replace("~1", "/").replace("~0", "~") for key in edit.pointer.split("/")[1:]]
     way = [root]
     # A deletion or an insertion concerns the container: its children need no nodes.
-    for key in keys if isinstance(edit, ReplaceString) else keys[:-1]:
+    for key in keys[:-1] if isinstance(edit, DeleteMember | InsertElement) else keys:
         way[-1].enter = True
         way.append(way[-1].children.setdefault(key, _Node()))
     if not isinstance(edit, ReplaceString):
@@ -239,6 +275,8 @@ def _cuts(
             raise FormatError(f"nothing at {edit.pointer}", code=Skip.UNSUPPORTED_SHAPE)
         if isinstance(edit, InsertElement):
             yield _insertion(raw, target, edit)
+        elif isinstance(edit, ArrangeElements):
+            yield _arrangement(raw, target, edit)
         elif raw[target.start] != _QUOTE:
             raise FormatError(f"no string at {edit.pointer}", code=Skip.UNSUPPORTED_SHAPE)
         else:
@@ -277,6 +315,22 @@ def _insertion(raw: bytes, array: _Node, edit: InsertElement) -> tuple[int, int,
         at = array.members[-1].end
         return at, at, b"," + edit.value
     return array.start + 1, array.start + 1, edit.value
+
+
+def _arrangement(raw: bytes, array: _Node, edit: ArrangeElements) -> tuple[int, int, bytes]:
+    """The whole inside of the array, with what stood between its places."""
+    if array.is_object or not array.enter or raw[array.start] != _OPEN[1]:
+        raise FormatError(f"no array at {edit.pointer}", code=Skip.UNSUPPORTED_SHAPE)
+    members = array.members
+    if not edit.movable or edit.movable[-1] >= len(members):
+        raise FormatError(f"nothing at {edit.pointer}/…", code=Skip.UNSUPPORTED_SHAPE)
+    values = [raw[member.start : member.end] for member in members]
+    parts: list[bytes] = []
+    for place, value in enumerate(rearranged(values, edit.movable, edit.order)):
+        if place:
+            parts.append(raw[members[place - 1].end : members[place].start])
+        parts.append(value)
+    return members[0].start, members[-1].end, b"".join(parts)
 
 
 def _deletions(node: _Node, names: set[str]) -> Iterable[tuple[int, int, bytes]]:

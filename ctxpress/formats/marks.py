@@ -11,11 +11,15 @@ __all__ = ["Mark", "gaps", "join"]
 
 
 class Mark(NamedTuple):
-    """A protected half-open range of characters ``[start, end)`` and what is in it."""
+    """A protected half-open range of characters ``[start, end)`` and what is in it.
+
+    ``pinned``: somebody asked for it by name, so it may not even leave with its document.
+    """
 
     start: int
     end: int
     kind: Kind
+    pinned: bool = False
 
 
 def join(marks: Iterable[Mark], text: str) -> list[Mark]:
@@ -25,21 +29,21 @@ def join(marks: Iterable[Mark], text: str) -> list[Mark]:
     becomes part of the first: between two protected things there is nothing to compress.
     """
     joined: list[Mark] = []
-    for start, end, kind in sorted(marks, key=_outermost_first):
+    for start, end, kind, pinned in sorted(marks, key=_outermost_first):
         if not joined:
             if end > start:
-                joined.append(Mark(start, end, kind))
+                joined.append(Mark(start, end, kind, pinned))
             continue
         last = joined[-1]
         start = max(start, last.end)
         if end <= start:
             continue
         if start > last.end and text[last.end : start].isspace():
-            last = joined[-1] = Mark(last.start, start, last.kind)
-        if last.end == start and last.kind is kind:
-            joined[-1] = Mark(last.start, end, kind)
+            last = joined[-1] = last._replace(end=start)
+        if last.end == start and (last.kind, last.pinned) == (kind, pinned):
+            joined[-1] = last._replace(end=end)
         else:
-            joined.append(Mark(start, end, kind))
+            joined.append(Mark(start, end, kind, pinned))
     return joined
 
 

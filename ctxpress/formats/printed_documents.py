@@ -65,6 +65,7 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 _MAX_TITLE_CHARACTERS = 160
+_OPENING, _CLOSING = "<documents>\n", "\n</document>\n"
 
 
 def print_documents(documents: Sequence[ExtensionDocument]) -> PrintedDocuments:
@@ -73,7 +74,7 @@ def print_documents(documents: Sequence[ExtensionDocument]) -> PrintedDocuments:
     A ``<document`` or ``</document`` in a document's text loses its ``<`` to ``‹``: no text can
     end its document, and as it keeps its length, character offsets in it stay true.
     """
-    parts = ["<documents>\n"]
+    parts = [_OPENING]
     at = len(parts[0])
     places: list[tuple[Range, Source]] = []
     for document in documents:
@@ -85,7 +86,7 @@ def print_documents(documents: Sequence[ExtensionDocument]) -> PrintedDocuments:
         end = start + len(document.text)
         source = Source(id=document.id, title=document.title, start=start, score=document.score)
         places.append((Range(start, end), source))
-        new = (opening, _TAG.sub("‹", document.text), "\n</document>\n")
+        new = (opening, _TAG.sub("‹", document.text), _CLOSING)
         parts += new
         at += sum(map(len, new))
     parts.append("</documents>")
@@ -122,20 +123,29 @@ def cut_around_documents(
     else:
         spans += segmenter(before, role=role, kind=kind, options=options, ask=ask)
     at = start
+    spans.append(Span.of(text, at, at + len(_OPENING), Kind.INSTRUCTION, protected=True))
+    at += len(_OPENING)
     for place, source in printed.places:
         a, b = place.start + start, place.end + start
-        spans.append(Span.of(text, at, a, Kind.INSTRUCTION, protected=True))
         source = dataclasses.replace(source, start=a)
+        spans.append(_markup(text, at, a, source))
         # A document is the caller's material in whichever role it stands.
         inside = segmenter(
             text[a:b], role=Role.USER, kind=Kind.DOCUMENT, options=options, ask=False
         )
         spans += (dataclasses.replace(span, source=source) for span in _moved(inside, a))
-        at = b
+        at = b + len(_CLOSING)
+        spans.append(_markup(text, b, at, source))
     spans.append(Span.of(text, at, end, Kind.INSTRUCTION, protected=True))
     following = segmenter(after, role=role, kind=kind, options=options, ask=ask)
     spans += _moved(following, end)
     return tuple(span for span in spans if span.text)
+
+
+def _markup(text: str, start: int, end: int, source: Source) -> Span:
+    return Span.of(
+        text, start, end, Kind.INSTRUCTION, protected=True, source=source, detachable=True
+    )
 
 
 def _moved(spans: Sequence[Span], by: int) -> Iterator[Span]:

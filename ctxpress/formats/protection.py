@@ -64,7 +64,7 @@ def _listed(text: str, start: int, end: int, options: ParseOptions) -> Iterator[
     for term in options.protect_terms:
         position = text.find(term, start, end) if term else -1
         while position >= 0:
-            yield Mark(position, position + len(term), Kind.OPAQUE)
+            yield Mark(position, position + len(term), Kind.OPAQUE, pinned=True)
             position = text.find(term, position + len(term), end)
     if options.protect_numbers:
         for number in _NUMBER.finditer(text, start, end):
@@ -81,5 +81,5 @@ def _windowed(pattern: re.Pattern[str], text: str, start: int, end: int) -> Iter
             if match.start() >= following:  # the next window sees it whole
                 break
             if match.end() > match.start():
-                yield Mark(match.start(), match.end(), Kind.OPAQUE)
+                yield Mark(match.start(), match.end(), Kind.OPAQUE, pinned=True)
         start = following

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from ctxpress.document import Block, ContextDocument, Range, Span, is_unicode
-from ctxpress.formats.json_edit import Piece, ReplaceString, apply_edits
+from ctxpress.elements import Arrangement, arrangements
+from ctxpress.formats.json_edit import (
+    ArrangeElements,
+    Edit,
+    Piece,
+    ReplaceString,
+    apply_edits,
+    rearranged,
+)
 
 __all__ = ["render_body", "render_list"]
 
@@ -16,29 +24,46 @@ def render_body(body: bytes, before: ContextDocument, after: ContextDocument) ->
 
     :raises FormatError: an object on the way to a changed text has a key twice.
     """
-    edits = [
+    edits: list[Edit] = [
         ReplaceString(block.pointer, tuple(_pieces(block))) for block in _changed(before, after)
     ]
-    return apply_edits(body, edits)
+    body = apply_edits(body, edits)
+    # Pointers stay true while what is deeper moves first.
+    for found in sorted(_moved(after), key=lambda one: -one.array.count("/")):
+        body = apply_edits(body, [ArrangeElements(found.array, found.movable, found.order)])
+    return body
 
 
 def render_list(messages: list[Any], before: ContextDocument, after: ContextDocument) -> list[Any]:
     """A new list with the texts of ``after``; only what leads to a changed text is copied."""
     result: list[Any] = list(messages)
     copied: dict[int, Any] = {id(result): result}
-    for block in _changed(before, after):
-        # "/messages/3/content/0/text": the list itself stands at "/messages".
-        keys = block.pointer.split("/")[2:]
+
+    def own(keys: list[str]) -> Any:
+        """The list or object at ``keys``, copied on the way so that it may be changed."""
         place: Any = result
-        for key in keys[:-1]:
+        for key in keys:
             index = int(key) if isinstance(place, list) else key
             inner = place[index]
             if id(inner) not in copied:
                 inner = inner.copy()
                 copied[id(inner)] = place[index] = inner
             place = inner
+        return place
+
+    for block in _changed(before, after):
+        # "/messages/3/content/0/text": the list itself stands at "/messages".
+        keys = block.pointer.split("/")[2:]
+        place = own(keys[:-1])
         place[int(keys[-1]) if isinstance(place, list) else keys[-1]] = block.text
+    for found in sorted(_moved(after), key=lambda one: -one.array.count("/")):
+        place = own(found.array.split("/")[2:])
+        place[:] = rearranged(place, found.movable, found.order)
     return result
+
+
+def _moved(after: ContextDocument) -> list[Arrangement]:
+    return [found for found in arrangements(after.blocks) if found.changed]
 
 
 def _changed(before: ContextDocument, after: ContextDocument) -> Iterator[Block]:

@@ -25,6 +25,7 @@ class _Area(NamedTuple):
     kind: Kind
     protected: bool
     source: Source | None = None
+    detachable: bool = False
 
 
 def segment(
@@ -39,9 +40,9 @@ def segment(
 
     System text and assistant text are one protected span each unless ``options`` release them;
     from a system text that is a framework's default prompt the context part is released anyway.
-    Spans of a recognised document carry its :class:`~ctxpress.document.Source`, the protected ones
-    inside it included. Any string will do, the work is linear in its length, and nothing is
-    raised. An empty text has no spans.
+    Spans of a recognised document carry its :class:`~ctxpress.document.Source`, its markup and the
+    protected ones inside it included, which are detachable. Any string will do, the work is linear
+    in its length, and nothing is raised. An empty text has no spans.
     """
     if not text:
         return ()
@@ -72,17 +73,22 @@ def _areas(text: str, role: Role, kind: Kind, options: ParseOptions, ask: bool) 
 def _around(
     text: str, documents: Sequence[RecognisedDocument], kind: Kind, *, protected: bool
 ) -> Iterator[_Area]:
-    """The documents, their markup (protected), and what is around them."""
+    """The documents, their markup (protected), and what is around them.
+
+    Blanks between two documents are free, as they may leave with one of them.
+    """
     cursor = 0
-    for document in documents:
+    for number, document in enumerate(documents):
         start, end = max(cursor, document.start), document.end
         opening = max(cursor, document.outer_start)
-        yield _Area(cursor, opening, kind, protected)
-        yield _Area(opening, start, Kind.INSTRUCTION, protected=True)
+        between = number > 0 and text[cursor:opening].isspace()
+        yield _Area(cursor, opening, kind, protected and not between)
         source = Source(id=document.id, title=document.title, start=document.start)
+        markup = _Area(opening, start, Kind.INSTRUCTION, True, source, detachable=True)
+        yield markup
         yield _Area(start, end, Kind.DOCUMENT, protected=False, source=source)
         cursor = max(end, document.outer_end)
-        yield _Area(end, cursor, Kind.INSTRUCTION, protected=True)
+        yield markup._replace(start=end, end=cursor)
     yield _Area(cursor, len(text), kind, protected)
 
 
@@ -93,14 +99,14 @@ def _asking(text: str, documents: Sequence[RecognisedDocument]) -> list[_Area]:
     question = question_in(text, list(gaps(markup, 0, len(text))))
     if question is None:
         # Nothing asks outside of the documents: the ends of the text may, whatever they are.
-        ends = [Mark(start, end, Kind.QUESTION) for start, end in question_ends(text)]
+        ends = [Mark(start, end, Kind.QUESTION, True) for start, end in question_ends(text)]
     else:
-        ends = [Mark(question.start, question.end, Kind.QUESTION)]
+        ends = [Mark(question.start, question.end, Kind.QUESTION, True)]
     return [piece for area in areas for piece in _overlaid(area, ends)]
 
 
 def _between(whole: Range, questions: Sequence[Range], kind: Kind) -> Iterator[_Area]:
-    marks = [Mark(start, end, Kind.QUESTION) for start, end in questions]
+    marks = [Mark(start, end, Kind.QUESTION, True) for start, end in questions]
     yield from _overlaid(_Area(*whole, kind, protected=False), marks)
 
 
@@ -112,7 +118,9 @@ def _overlaid(area: _Area, marks: Sequence[Mark]) -> Iterator[_Area]:
         if start >= end:
             continue
         yield area._replace(start=cursor, end=start)
-        yield area._replace(start=start, end=end, kind=mark.kind, protected=True)
+        yield area._replace(
+            start=start, end=end, kind=mark.kind, protected=True, detachable=not mark.pinned
+        )
         cursor = end
     yield area._replace(start=cursor)
 
@@ -132,7 +140,8 @@ def _cut(
         for mark in islice(kept, first, None):
             if mark.start >= area.end:
                 break
-            inside.append(Mark(max(mark.start, area.start), min(mark.end, area.end), mark.kind))
+            start, end = max(mark.start, area.start), min(mark.end, area.end)
+            inside.append(mark._replace(start=start, end=end))
         marks = list(inside)
         for gap in gaps(inside, area.start, area.end):
             marks.extend(protected_marks(text, gap.start, gap.end, options))
@@ -146,7 +155,7 @@ def _merged(areas: Iterator[_Area], text: str) -> Iterator[Span]:
         if area.end <= area.start:
             continue
         blank = not area.protected and text[area.start : area.end].isspace()
-        if blank and last is not None and last.protected:
+        if blank and last is not None and last.protected and last.source == area.source:
             area = last._replace(start=area.start, end=area.end)  # nothing to compress
         if last is not None and last[2:] == area[2:]:
             last = last._replace(end=area.end)
@@ -160,5 +169,11 @@ def _merged(areas: Iterator[_Area], text: str) -> Iterator[Span]:
 
 def _span(text: str, area: _Area) -> Span:
     return Span.of(
-        text, area.start, area.end, area.kind, protected=area.protected, source=area.source
+        text,
+        area.start,
+        area.end,
+        area.kind,
+        protected=area.protected,
+        source=area.source,
+        detachable=area.detachable,
     )

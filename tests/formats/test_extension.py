@@ -212,7 +212,7 @@ def test_our_own_documents_need_no_recognition(place: str) -> None:
     block = request.document.blocks[0]
     assert block.text == block.original
     assert block.kept == (Range(0, len(block.original)),)
-    found = [span for span in block.spans if span.source is not None]
+    found = [span for span in block.spans if span.source is not None and not span.markup]
     assert [(s.text, s.kind, s.protected) for s in found] == [
         (" One. \n", Kind.DOCUMENT, False),
         ("Two.", Kind.DOCUMENT, False),

@@ -33,8 +33,9 @@ def spans_of(text: str, role: Role = Role.USER, ask: bool = True) -> tuple[Span,
 def documents_of(text: str, role: Role = Role.USER, ask: bool = True) -> list[str]:
     """The released texts; everything else must be protected and no document."""
     spans = spans_of(text, role, ask)
-    assert all(s.protected or (s.kind is Kind.DOCUMENT and s.source) for s in spans)
-    return [span.text for span in spans if not span.protected]
+    free = [s for s in spans if not s.protected and s.text.strip()]
+    assert all(s.kind is Kind.DOCUMENT and s.source for s in free)
+    return [span.text for span in free]
 
 
 def question_of(text: str) -> str:

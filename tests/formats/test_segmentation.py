@@ -38,7 +38,7 @@ def check_cover(text: str, spans: tuple[Span, ...]) -> None:
         assert span.text
         position += len(span.text)
     for left, right in zip(spans, spans[1:], strict=False):
-        looks = [(s.kind, s.protected, s.source) for s in (left, right)]
+        looks = [(s.kind, s.protected, s.source, s.detachable) for s in (left, right)]
         assert looks[0] != looks[1]
 
 

@@ -1,0 +1,316 @@
+"""Documents of a request as stages see them: read them, put them in order, cut them, drop them.
+
+A document may be a stretch of one text, with tags or a number around it, or a whole element of a
+content array. :func:`passages_of` finds both; :func:`arrange` writes the result back and keeps the
+laws: what stands around the documents stays where it is, markup goes with its document, protected
+text inside stays whole, and a document with something pinned in it does not leave.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ctxpress.document import Block, ContextDocument, Range, Source, Span
+from ctxpress.elements import arrangements
+
+__all__ = ["Passage", "arrange", "passages_of"]
+
+_JOINT = "\n"
+"""Between the texts of a document that is made of several."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where the characters ``[start, end)`` of a passage's text stand: a span of a block."""
+
+    block: int
+    span: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """One document. ``text`` is its own text as it is by now, without markup.
+
+    Passages of one ``row`` can change places with each other. A ``pinned`` passage holds something
+    that must go forward. ``fixed`` are the ranges of ``text`` that are protected; they are kept
+    with the passage whatever else is.
+    """
+
+    number: int
+    row: str
+    source: Source
+    text: str
+    pinned: bool
+    fixed: tuple[Range, ...] = ()
+    _spots: tuple[_Spot, ...] = field(default=(), repr=False)
+    _blocks: tuple[int, ...] = field(default=(), repr=False)
+
+
+def passages_of(document: ContextDocument) -> tuple[Passage, ...]:
+    """The documents in ``document`` as they stand now, those of one row in their present order.
+
+    Blocks without a source are not documents; documents without text are left out.
+    """
+    groups: list[tuple[str, list[tuple[int, int]]]] = []
+    elements: dict[str, list[tuple[int, int]]] = {}
+    for index, block in enumerate(document.blocks):
+        if block.dropped:
+            continue
+        if block.element is not None and any(span.source for span in block.spans):
+            spots = [(index, number) for number in range(len(block.spans))]
+            if block.element in elements:
+                elements[block.element] += spots
+            else:
+                elements[block.element] = spots
+                groups.append((block.element.rpartition("/")[0], spots))
+            continue
+        groups += [(block.pointer, spots) for spots in _stretches(index, block)]
+    groups = _as_they_stand(document, groups)
+    found = [_passage(document, row, spots) for row, spots in groups]
+    kept = [passage for passage in found if passage.text.strip()]
+    return tuple(dataclasses.replace(one, number=n) for n, one in enumerate(kept))
+
+
+def arrange(
+    document: ContextDocument,
+    passages: Sequence[Passage],
+    order: Sequence[int],
+    keep: Mapping[int, Sequence[Range]] | None = None,
+) -> ContextDocument:
+    """``document`` with the passages numbered in ``order``, each row in that order.
+
+    ``keep`` are ranges of a passage's text, ascending, for those that are to be cut; the protected
+    ones stay besides. Passages that are not in ``order`` leave; the pinned ones are left with what
+    is protected in them, behind the others of their row. A text or an array that would be left
+    empty keeps the first passage of ``order``'s, or else its first.
+
+    :raises ValueError: ``order`` names a passage twice, or one that there is not.
+    """
+    if len(set(order)) != len(order) or not all(0 <= n < len(passages) for n in order):
+        raise ValueError("the order is not made of different passages")
+    cuts: dict[int, Sequence[Range]] = dict(keep or {})
+    chosen = [n for n in order if passages[n].pinned or _leaves_text(passages[n], cuts.get(n))]
+    rows: dict[str, list[int]] = {}
+    for passage in passages:
+        rows.setdefault(passage.row, []).append(passage.number)
+    blocks = list(document.blocks)
+    for row, members in rows.items():
+        wanted = [n for n in chosen if passages[n].row == row]
+        for number in members:
+            if passages[number].pinned and number not in wanted:
+                wanted.append(number)
+                cuts[number] = ()
+        if not wanted and not _may_be_empty(row, document.blocks, passages, members):
+            first = next((n for n in order if passages[n].row == row), members[0])
+            wanted = [first]
+            cuts.pop(first, None)
+        if _is_array(document, passages[members[0]]):
+            _place_elements(blocks, passages, members, wanted, cuts)
+        else:
+            _place_stretches(blocks, passages, members, wanted, cuts)
+    return document.with_blocks(tuple(blocks))
+
+
+def _stretches(index: int, block: Block) -> Iterator[list[tuple[int, int]]]:
+    """The documents inside one block: neighbouring spans of one source."""
+    current: list[tuple[int, int]] = []
+    last: Source | None = None
+    for number, span in enumerate(block.spans):
+        if current and span.source != last:
+            yield current
+            current = []
+        if span.source is not None:
+            current.append((index, number))
+        last = span.source
+    if current:
+        yield current
+
+
+def _as_they_stand(
+    document: ContextDocument, groups: Sequence[tuple[str, list[tuple[int, int]]]]
+) -> list[tuple[str, list[tuple[int, int]]]]:
+    """Groups of array elements in the order to which an earlier stage brought them."""
+    rank: dict[str, int] = {}
+    for found in arrangements(document.blocks):
+        for place, index in enumerate(found.order):
+            rank[f"{found.array}/{index}"] = place
+
+    def key(item: tuple[int, tuple[str, list[tuple[int, int]]]]) -> tuple[str, int]:
+        number, (row, spots) = item
+        element = document.blocks[spots[0][0]].element
+        return ("", number) if element is None else (row, rank.get(element, number))
+
+    moved = [item for item in enumerate(groups) if document.blocks[item[1][1][0][0]].element]
+    ordered = iter(sorted(moved, key=key))
+    return [
+        next(ordered)[1] if document.blocks[spots[0][0]].element else (row, spots)
+        for row, spots in groups
+    ]
+
+
+def _passage(document: ContextDocument, row: str, spots: Sequence[tuple[int, int]]) -> Passage:
+    parts: list[str] = []
+    placed: list[_Spot] = []
+    fixed: list[Range] = []
+    at, last = 0, spots[0][0]
+    pinned, source = False, None
+    for block, number in spots:
+        span = document.blocks[block].spans[number]
+        source = source or span.source
+        pinned = pinned or span.pinned
+        if span.markup:
+            continue
+        if block != last and parts:
+            parts.append(_JOINT)
+            at += len(_JOINT)
+        last = block
+        placed.append(_Spot(block, number, at, at + len(span.text)))
+        if span.protected:
+            fixed.append(Range(at, at + len(span.text)))
+        parts.append(span.text)
+        at += len(span.text)
+    return Passage(
+        number=-1,
+        row=row,
+        source=source or Source(id=""),
+        text="".join(parts),
+        pinned=pinned,
+        fixed=tuple(fixed),
+        _spots=tuple(placed),
+        _blocks=tuple(dict.fromkeys(block for block, _ in spots)),
+    )
+
+
+def _leaves_text(passage: Passage, cut: Sequence[Range] | None) -> bool:
+    return cut is None or any(passage.text[start:end].strip() for start, end in cut)
+
+
+def _is_array(document: ContextDocument, passage: Passage) -> bool:
+    return document.blocks[passage._blocks[0]].element is not None
+
+
+def _may_be_empty(
+    row: str, blocks: Sequence[Block], passages: Sequence[Passage], members: Sequence[int]
+) -> bool:
+    """Whether something is left of a row's text or array without its documents."""
+    if not row:
+        return True  # the caller's own list of documents
+    mine = {index for number in members for index in passages[number]._blocks}
+    if blocks[next(iter(mine))].element is not None:
+        inside = f"{row}/"
+        return any(
+            block.pointer.startswith(inside) and index not in mine and not block.dropped
+            for index, block in enumerate(blocks)
+        )
+    (block,) = (blocks[index] for index in mine)
+    return any(span.source is None and span.text.strip() for span in block.spans)
+
+
+def _place_elements(
+    blocks: list[Block],
+    passages: Sequence[Passage],
+    members: Sequence[int],
+    wanted: Sequence[int],
+    cuts: Mapping[int, Sequence[Range]],
+) -> None:
+    places = sorted(_index(blocks[passages[number]._blocks[0]]) for number in members)
+    slots = dict(zip(wanted, places, strict=False))
+    for number in members:
+        passage = passages[number]
+        for index in passage._blocks:
+            block = blocks[index]
+            if number not in slots:
+                blocks[index] = block.without_text()
+                continue
+            slot = slots[number] if slots[number] != _index(block) else None
+            spans = tuple(_cut_spans(block, index, passage, cuts.get(number)))
+            if not any(span.text.strip() for span in spans):
+                spans = block.spans  # of several texts, none may become blank
+            blocks[index] = dataclasses.replace(block, spans=spans, slot=slot)
+
+
+def _index(block: Block) -> int:
+    return int((block.element or "/0").rpartition("/")[2])
+
+
+def _place_stretches(
+    blocks: list[Block],
+    passages: Sequence[Passage],
+    members: Sequence[int],
+    wanted: Sequence[int],
+    cuts: Mapping[int, Sequence[Range]],
+) -> None:
+    (index,) = passages[members[0]]._blocks
+    block = blocks[index]
+    mine = {passages[number].source: number for number in members}
+    queue = iter(wanted)
+    spans: list[Span] = []
+    met: set[Source] = set()
+    for span in block.spans:
+        number = None if span.source is None else mine.get(span.source)
+        if number is None or span.source is None:
+            spans.append(span)
+            continue
+        if span.source in met:
+            continue
+        met.add(span.source)
+        following = next(queue, None)
+        if following is not None:
+            spans += _cut_spans(block, index, passages[following], cuts.get(following))
+        elif spans and _is_separator(spans[-1]):
+            spans.pop()
+    blocks[index] = block.with_spans(tuple(spans))
+
+
+def _is_separator(span: Span) -> bool:
+    return span.source is None and not span.protected and span.text.isspace()
+
+
+def _cut_spans(
+    block: Block, index: int, passage: Passage, cut: Sequence[Range] | None
+) -> Iterator[Span]:
+    """The spans of a passage in this block, markup included, cut to the ranges."""
+    inside = {spot.span: spot for spot in passage._spots if spot.block == index}
+    for number, span in enumerate(block.spans):
+        if span.source != passage.source:
+            continue
+        spot = inside.get(number)
+        if spot is None or cut is None or span.protected:
+            yield span
+            continue
+        pieces = [
+            Range(max(start, spot.start) - spot.start, min(end, spot.end) - spot.start)
+            for start, end in cut
+            if start < spot.end and spot.start < end
+        ]
+        if pieces == [Range(0, len(span.text))]:
+            yield span
+        elif pieces:
+            yield _shortened(span, block.original, pieces)
+
+
+def _shortened(span: Span, original: str, pieces: Sequence[Range]) -> Span:
+    """The span cut to ranges of its text; whole where an earlier stage wrote it."""
+    if span.text != "".join(original[start:end] for start, end in span.kept):
+        return span
+    return span.keep(original, tuple(_through(span.kept, pieces)))
+
+
+def _through(kept: Sequence[Range], pieces: Iterable[Range]) -> Iterator[Range]:
+    """Ranges of a text as ranges of the original, ``kept`` being those that the text is made of."""
+    starts, position = [], 0
+    for piece in kept:
+        starts.append(position)
+        position += piece.end - piece.start
+    for start, end in pieces:
+        index = bisect_right(starts, start) - 1
+        while start < end:
+            stop = min(end, starts[index] + kept[index].end - kept[index].start)
+            shift = kept[index].start - starts[index]
+            yield Range(start + shift, stop + shift)
+            start, index = stop, index + 1
