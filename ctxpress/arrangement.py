@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ctxpress.document import Block, ContextDocument, Range, Source, Span
+from ctxpress.document import Block, ContextDocument, Kind, Range, Source, Span
 from ctxpress.elements import arrangements
 
 __all__ = ["Passage", "arrange", "passages_of"]
@@ -81,20 +81,24 @@ def arrange(
     passages: Sequence[Passage],
     order: Sequence[int],
     keep: Mapping[int, Sequence[Range]] | None = None,
+    heads: Mapping[int, str] | None = None,
 ) -> ContextDocument:
     """``document`` with the passages numbered in ``order``, each row in that order.
 
     ``keep`` are ranges of a passage's text, ascending, for those that are to be cut; the protected
     ones stay besides. Passages that are not in ``order`` leave; the pinned ones are left with what
-    is protected in them, behind the others of their row. A text or an array that would be left
+    is protected in them, behind the others of their row. `heads` are texts of the stage's own that
+    go in front of a passage's text, for stages that are not extractive. A text or an array that would be left
     empty keeps the first passage of ``order``'s, or else its first.
 
     :raises ValueError: ``order`` names a passage twice, or one that there is not.
     """
     if len(set(order)) != len(order) or not all(0 <= n < len(passages) for n in order):
         raise ValueError("the order is not made of different passages")
-    cuts: dict[int, Sequence[Range]] = dict(keep or {})
-    chosen = [n for n in order if passages[n].pinned or _leaves_text(passages[n], cuts.get(n))]
+    cuts = _Cuts(dict(keep or {}), dict(heads or {}))
+    chosen = [
+        n for n in order if passages[n].pinned or _leaves_text(passages[n], cuts.ranges.get(n))
+    ]
     rows: dict[str, list[int]] = {}
     for passage in passages:
         rows.setdefault(passage.row, []).append(passage.number)
@@ -104,16 +108,25 @@ def arrange(
         for number in members:
             if passages[number].pinned and number not in wanted:
                 wanted.append(number)
-                cuts[number] = ()
+                cuts.ranges[number] = ()
+                cuts.heads.pop(number, None)
         if not wanted and not _may_be_empty(row, document.blocks, passages, members):
             first = next((n for n in order if passages[n].row == row), members[0])
             wanted = [first]
-            cuts.pop(first, None)
+            cuts.ranges.pop(first, None)
         if _is_array(document, passages[members[0]]):
             _place_elements(blocks, passages, members, wanted, cuts)
         else:
             _place_stretches(blocks, passages, members, wanted, cuts)
     return document.with_blocks(tuple(blocks))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cuts:
+    """What a passage, by number, is cut to (absent: not at all), and what goes in front of it."""
+
+    ranges: dict[int, Sequence[Range]]
+    heads: dict[int, str]
 
 
 def _stretches(index: int, block: Block) -> Iterator[list[tuple[int, int]]]:
@@ -216,7 +229,7 @@ def _place_elements(
     passages: Sequence[Passage],
     members: Sequence[int],
     wanted: Sequence[int],
-    cuts: Mapping[int, Sequence[Range]],
+    cuts: _Cuts,
 ) -> None:
     places = sorted(_index(blocks[passages[number]._blocks[0]]) for number in members)
     slots = dict(zip(wanted, places, strict=False))
@@ -228,7 +241,7 @@ def _place_elements(
                 blocks[index] = block.without_text()
                 continue
             slot = slots[number] if slots[number] != _index(block) else None
-            spans = tuple(_cut_spans(block, index, passage, cuts.get(number)))
+            spans = tuple(_cut_spans(block, index, passage, cuts))
             if not any(span.text.strip() for span in spans):
                 spans = block.spans  # of several texts, none may become blank
             blocks[index] = dataclasses.replace(block, spans=spans, slot=slot)
@@ -243,7 +256,7 @@ def _place_stretches(
     passages: Sequence[Passage],
     members: Sequence[int],
     wanted: Sequence[int],
-    cuts: Mapping[int, Sequence[Range]],
+    cuts: _Cuts,
 ) -> None:
     (index,) = passages[members[0]]._blocks
     block = blocks[index]
@@ -261,7 +274,7 @@ def _place_stretches(
         met.add(span.source)
         following = next(queue, None)
         if following is not None:
-            spans += _cut_spans(block, index, passages[following], cuts.get(following))
+            spans += _cut_spans(block, index, passages[following], cuts)
         elif spans and _is_separator(spans[-1]):
             spans.pop()
     blocks[index] = block.with_spans(tuple(spans))
@@ -271,15 +284,20 @@ def _is_separator(span: Span) -> bool:
     return span.source is None and not span.protected and span.text.isspace()
 
 
-def _cut_spans(
-    block: Block, index: int, passage: Passage, cut: Sequence[Range] | None
-) -> Iterator[Span]:
+def _cut_spans(block: Block, index: int, passage: Passage, cuts: _Cuts) -> Iterator[Span]:
     """The spans of a passage in this block, markup included, cut to the ranges."""
     inside = {spot.span: spot for spot in passage._spots if spot.block == index}
+    cut = cuts.ranges.get(passage.number)
+    head = cuts.heads.get(passage.number) if index == passage._blocks[0] else None
     for number, span in enumerate(block.spans):
         if span.source != passage.source:
             continue
         spot = inside.get(number)
+        if spot is not None and head:
+            yield Span(
+                text=head, kind=Kind.DOCUMENT, protected=False, kept=(), source=passage.source
+            )
+            head = None
         if spot is None or cut is None or span.protected:
             yield span
             continue

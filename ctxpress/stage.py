@@ -64,6 +64,7 @@ class Skip(StrEnum):
     STORE_FAILED = "store_failed"
     NO_SAVING = "no_saving"
     OVER_BUDGET = "over_budget"
+    NOTHING_RELEVANT = "nothing_relevant"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +108,7 @@ class StageContext:
     ``deadline_s`` is a ``time.monotonic`` value. ``keep_ratio`` overrides the stage's own where a
     request asked for one. ``target_tokens`` is a hard budget for the whole text of the blocks
     given, where the caller gave one; protected text counts, and may exceed it alone.
+    ``notes`` takes sentences for the stage's report.
     ``executor`` runs a blocking function in the pipeline's bounded thread pool. ``over`` is set
     when the request has ended, however it did: work that still runs for it is in vain.
     """
@@ -117,6 +119,7 @@ class StageContext:
     keep_ratio: float | None = None
     target_tokens: int | None = None
     over: threading.Event = field(default_factory=threading.Event)
+    notes: list[str] = field(default_factory=list)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run CPU or GPU work off the event loop and return its result.
@@ -179,6 +182,7 @@ class StageReport:
 
     ``skipped`` is ``None`` when the stage ran on every block it was offered; otherwise it holds
     the code of the most frequent skip and ``reason`` a sentence that says what would change it.
+    ``notes`` is what the stage itself has to say.
     """
 
     stage: str
@@ -190,6 +194,7 @@ class StageReport:
     memo_hits: int = 0
     skipped: Skip | None = None
     reason: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def ran(self) -> bool:

@@ -40,6 +40,7 @@ class _Tally:
     failures: int = 0
     skips: Counter[Skip] = field(default_factory=Counter)
     reasons: dict[Skip, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def skip(self, code: Skip, reason: str) -> None:
         self.skips[code] += 1
@@ -81,7 +82,7 @@ class StageRunner:
                     built,
                     group,
                     document,
-                    await budget.context_of(group),
+                    dataclasses.replace(await budget.context_of(group), notes=tally.notes),
                     tally,
                     counting,
                     namespace=namespace,
@@ -257,6 +258,7 @@ def _report(name: str, tally: _Tally, elapsed_ms: float) -> StageReport:
         memo_hits=tally.memo_hits,
         skipped=code,
         reason=reason,
+        notes=tuple(dict.fromkeys(tally.notes)),
     )
 
 

@@ -99,9 +99,11 @@ def _embed(graph: _GraphWriter, epsilon: float) -> str:
 
 
 def build_graph(model: TokenClassifier) -> onnx.ModelProto:
-    """`token_ids`, `shape_ids` (batch, n_tokens) int32 -> `scores` (batch, n_tokens, 2) float32.
+    """`token_ids`, `shape_ids` (batch, n_tokens) int32 -> three outputs, each float32.
 
-    The two scores are those of `training.model.scores`: to keep, and of use for the question.
+    `scores` (batch, n_tokens, 2) are those of `training.model.scores`: to keep, and of use for the
+    question. `logits` (batch, n_tokens, N_OUTPUTS) are the head's, `hidden` (batch, n_tokens,
+    hidden_dim) what it sees. Only what is asked for is computed.
     """
     shape = model.shape
     state = {name: tensor.detach().float().numpy() for name, tensor in model.state_dict().items()}
@@ -121,11 +123,12 @@ def build_graph(model: TokenClassifier) -> onnx.ModelProto:
         inner = graph.node("Gelu", [inner], f"{name}.gelu", _FUSED)
         outer = graph.linear(inner, f"{name}.outer")
         hidden = graph.norm_of_sum(outer, hidden, f"{name}.outer_norm", shape.norm_epsilon)
+    hidden = graph.node("Identity", [hidden], "hidden")
 
     weight = graph.constant("head.weight", state["head.weight"].T)
     bias = graph.constant("head.bias", state["head.bias"])
-    logits = graph.node("MatMul", [hidden, weight], "head.product")
-    levels = graph.node("Sigmoid", [graph.node("Add", [logits, bias], "head.out")], "levels")
+    product = graph.node("MatMul", [hidden, weight], "head.product")
+    levels = graph.node("Sigmoid", [graph.node("Add", [product, bias], "logits")], "levels")
     mix = np.array([KEEP_MIX, USE_MIX], np.float32).T
     bounds = [
         graph.constant(name, np.array([value]))
@@ -141,8 +144,11 @@ def build_graph(model: TokenClassifier) -> onnx.ModelProto:
         helper.make_tensor_value_info(name, TensorProto.INT32, axes)
         for name in ("token_ids", "shape_ids")
     ]
-    output = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [*axes, 2])
-    body = helper.make_graph(graph.nodes, "token_classifier", inputs, [output], graph.constants)
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [*axes, width])
+        for name, width in (("scores", 2), ("logits", N_OUTPUTS), ("hidden", shape.hidden_dim))
+    ]
+    body = helper.make_graph(graph.nodes, "token_classifier", inputs, outputs, graph.constants)
     proto = helper.make_model(body, opset_imports=_OPSETS, ir_version=10, producer_name="ctxpress")
     onnx.checker.check_model(proto)
     return proto

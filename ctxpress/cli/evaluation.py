@@ -18,16 +18,19 @@ if TYPE_CHECKING:
     from ctxpress.cli.evaluation_options import Request
     from ctxpress.evaluation.runner import Row
 
-__all__ = ["compression", "create_app"]
+__all__ = ["compression", "create_app", "data_folder", "must_be_writable", "written"]
 
 DATA_VARIABLE = "CTXPRESS_EVAL_DATA"
 
 
 def create_app() -> typer.Typer:
     """The command group."""
+    from ctxpress.cli import retrieval
+
     app = typer.Typer(no_args_is_help=True, help="Measure what survives compression.")
     app.callback()(_group)
     app.command("compression")(compression)
+    app.command("rag")(retrieval.rag)
     return app
 
 
@@ -81,11 +84,8 @@ def compression(
     """
     from ctxpress.cli.evaluation_options import Request, parse_ratios, parse_sets, parse_stages
 
-    folder = data or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
-    if folder is None:
-        raise ConfigError(f"name the folder of the data: --data FOLDER, or set {DATA_VARIABLE}")
     request = Request(
-        folder=folder,
+        folder=data_folder(data),
         sets=parse_sets(sets),
         ratios=parse_ratios(ratios),
         question=question,
@@ -98,7 +98,7 @@ def compression(
         from ctxpress.evaluation.plots import require_matplotlib
 
         require_matplotlib(plot)
-    _must_be_writable(write, plot)
+    must_be_writable(write, plot)
     rows, counter = asyncio.run(_run(request))
     text = _page(rows, counter)
     if as_json:
@@ -108,11 +108,11 @@ def compression(
     if write is not None:
         from ctxpress.evaluation.sections import replace_section
 
-        _written(write, lambda path: replace_section(path, "quality", "Quality", text))
+        written(write, lambda path: replace_section(path, "quality", "Quality", text))
     if plot is not None:
         from ctxpress.evaluation.plots import plot_quality
 
-        _written(plot, lambda path: plot_quality(rows, path))
+        written(plot, lambda path: plot_quality(rows, path))
 
 
 async def _run(request: Request) -> tuple[list[Row], str]:
@@ -154,14 +154,29 @@ def _page(rows: list[Row], counter: str) -> str:
     )
 
 
-def _must_be_writable(*paths: Path | None) -> None:
+def data_folder(given: Path | None) -> Path:
+    """Where the sets are.
+
+    :raises ConfigError: neither the option nor the variable says.
+    """
+    folder = given or (Path(os.environ[DATA_VARIABLE]) if os.environ.get(DATA_VARIABLE) else None)
+    if folder is None:
+        raise ConfigError(f"name the folder of the data: --data FOLDER, or set {DATA_VARIABLE}")
+    return folder
+
+
+def must_be_writable(*paths: Path | None) -> None:
     """Say before minutes of work that its result could not be stored."""
     for path in paths:
         if path is not None and (path.is_dir() or not path.resolve().parent.is_dir()):
             raise ConfigError(f"{path}: cannot be written: no such folder, or a folder itself")
 
 
-def _written(path: Path, write: Callable[[Path], Any]) -> None:
+def written(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a result and say so.
+
+    :raises ConfigError: it cannot be written.
+    """
     try:
         write(path)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ctxpress.evaluation.runner import QuestionView
     from ctxpress.sdk import Pipeline
 
-__all__ = ["Request", "parse_ratios", "parse_sets", "parse_stages"]
+__all__ = ["Request", "parse_names", "parse_ratios", "parse_sets", "parse_stages"]
 
 DEFAULT_STAGE = "token_classification"
 _VIEWS: Mapping[str, tuple[QuestionView, ...]] = {
@@ -106,12 +106,20 @@ def parse_sets(text: str) -> tuple[str, ...]:
     """
     from ctxpress.evaluation.datasets import SETS
 
+    return parse_names("--set", text, SETS)
+
+
+def parse_names(option: str, text: str, known: Collection[str]) -> tuple[str, ...]:
+    """Names with commas between, each once.
+
+    :raises ConfigError: one is unknown, or there is none.
+    """
     names = [part.strip() for part in text.split(",") if part.strip()]
     for name in names:
-        if name not in SETS:
-            raise ConfigError(f"--set: nothing is called {name!r}{did_you_mean(name, SETS)}")
+        if name not in known:
+            raise ConfigError(f"{option}: nothing is called {name!r}{did_you_mean(name, known)}")
     if not names:
-        raise ConfigError(f"--set: name at least one of {', '.join(SETS)}")
+        raise ConfigError(f"{option}: name at least one of {', '.join(known)}")
     return tuple(dict.fromkeys(names))
 
 

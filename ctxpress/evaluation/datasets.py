@@ -27,7 +27,7 @@ from ctxpress.evaluation.metrics import (
 )
 
 __all__ = ["SETS", "AnswerItem", "DataError", "Item", "MeetingItem", "ProblemItem", "Score",
-           "read_items"]  # fmt: skip
+           "read_items", "read_rows", "string_of", "strings_of"]  # fmt: skip
 
 
 class DataError(FormatError):
@@ -126,69 +126,90 @@ def read_items(folder: Path, name: str, limit: int | None = None) -> list[Item]:
     """
     if name not in SETS:
         raise DataError(f"no set is called {name!r}; there are {', '.join(SETS)}")
-    path = folder / f"{name}_dev.jsonl"
-    items: list[Item] = []
+    rows = read_rows(folder / f"{name}_dev.jsonl", limit)
+    return [SETS[name](row, place) for row, place in rows]
+
+
+def read_rows(path: Path, limit: int | None = None) -> list[tuple[Mapping[str, Any], str]]:
+    """The first `limit` objects of a file of JSON lines, each with its place (`file:line`).
+
+    :raises DataError: no such file, nothing in it, or a malformed line.
+    """
+    rows: list[tuple[Mapping[str, Any], str]] = []
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
-                if limit is not None and len(items) >= limit:
+                if limit is not None and len(rows) >= limit:
                     break
                 if line.strip():
-                    items.append(_read_line(SETS[name], line, f"{path}:{number}"))
+                    place = f"{path}:{number}"
+                    rows.append((_read_line(line, place), place))
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; the set {name} is read from it") from None
+        raise DataError(f"{path}: no such file; the set {_set_of(path)} is read from it") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text: {error.reason}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    if not items:
+    if not rows:
         raise DataError(f"{path}: there are no items in it")
-    return items
+    return rows
 
 
-def _read_line(make: Callable[[Mapping[str, Any], str], Item], line: str, place: str) -> Item:
+def _set_of(path: Path) -> str:
+    return path.name.removesuffix("_dev.jsonl")
+
+
+def _read_line(line: str, place: str) -> Mapping[str, Any]:
     try:
         row = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{place}: not JSON: {error}") from None
     if not isinstance(row, dict):
         raise DataError(f"{place}: an object is needed, not {type(row).__name__}")
-    return make(row, place)
+    return row
 
 
 def _answer_item(row: Mapping[str, Any], place: str) -> AnswerItem:
-    answers = _strings(row, "answers", place)
+    answers = strings_of(row, "answers", place)
     return AnswerItem(
-        question=_string(row, "question", place),
+        question=string_of(row, "question", place),
         answers=answers,
-        text=_string(row, "text", place),
+        text=string_of(row, "text", place),
     )
 
 
 def _problem_item(row: Mapping[str, Any], place: str) -> ProblemItem:
-    return ProblemItem(text=_string(row, "question", place))
+    return ProblemItem(text=string_of(row, "question", place))
 
 
 def _meeting_item(row: Mapping[str, Any], place: str) -> MeetingItem:
-    turns = _strings(row, "turns", place)
+    turns = strings_of(row, "turns", place)
     relevant = row.get("relevant")
     if not isinstance(relevant, list) or not relevant:
         raise DataError(f"{place}: relevant: a list of indices of turns is needed")
     for index in relevant:
         if type(index) is not int or not 0 <= index < len(turns):
             raise DataError(f"{place}: relevant: {index!r} is no index of {len(turns)} turns")
-    question = _string(row, "question", place)
+    question = string_of(row, "question", place)
     return MeetingItem(question=question, turns=turns, relevant=frozenset(relevant))
 
 
-def _string(row: Mapping[str, Any], field: str, place: str) -> str:
+def string_of(row: Mapping[str, Any], field: str, place: str) -> str:
+    """The field of a row that must be a string.
+
+    :raises DataError: it is not, or blank.
+    """
     value = row.get(field)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{place}: {field}: a string that is not blank is needed")
     return value
 
 
-def _strings(row: Mapping[str, Any], field: str, place: str) -> tuple[str, ...]:
+def strings_of(row: Mapping[str, Any], field: str, place: str) -> tuple[str, ...]:
+    """The field of a row that must be a list of strings.
+
+    :raises DataError: it is not, or empty.
+    """
     values = row.get(field)
     if not isinstance(values, list) or not values or not all(isinstance(v, str) for v in values):
         raise DataError(f"{place}: {field}: a list of strings is needed, not empty")

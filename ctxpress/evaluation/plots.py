@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctxpress.errors import ConfigError, MissingDependencyError
+from ctxpress.evaluation.retrieval import RetrievalRow
 from ctxpress.evaluation.runner import Row
 from ctxpress.evaluation.tables import TITLES
 from ctxpress.evaluation.variants import Variant
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_quality", "plot_variants", "require_matplotlib"]
+__all__ = ["plot_quality", "plot_retrieval", "plot_variants", "require_matplotlib"]
 
 SUFFIXES = (".svg", ".png")
 PANEL_INCHES = (5.2, 4.0)
@@ -126,6 +127,43 @@ def plot_variants(variants: Sequence[Variant], path: Path) -> None:
         _percent_axis(axes)
         axes.margins(y=0.2)
         figure.legend(loc="outside lower center", ncols=len(ratios), frameon=False)
+
+
+def plot_retrieval(rows: Sequence[RetrievalRow], path: Path) -> None:
+    """Answers that survive against tokens kept, a line a scorer; short bars are targets.
+
+    :raises ValueError: there are no such rows.
+    :raises ConfigError, MissingDependencyError: see :func:`require_matplotlib`.
+    :raises OSError: the file cannot be written.
+    """
+    chosen = [row for row in rows if row.measure == "answers kept"]
+    if not chosen:
+        raise ValueError("there is nothing to draw")
+    with _figure(path, SINGLE_INCHES) as figure:
+        axes = figure.subplots()
+        for number, name in enumerate(dict.fromkeys(row.pipeline for row in chosen)):
+            own = sorted(
+                (row for row in chosen if row.pipeline == name), key=lambda row: row.achieved_ratio
+            )
+            colour, marker = _RATIO_STYLES[number % len(_RATIO_STYLES)]
+            kept = [100 * row.achieved_ratio for row in own]
+            low, high = [100 * row.low for row in own], [100 * row.high for row in own]
+            axes.fill_between(kept, low, high, color=colour, alpha=0.12, linewidth=0)
+            axes.plot(
+                kept, [100 * row.score for row in own],
+                color=colour, marker=marker, linewidth=2.2, label=name,
+            )  # fmt: skip
+        targets = {row.keep_ratio: row.target for row in chosen if row.target is not None}
+        if targets:
+            axes.scatter(
+                [100 * ratio for ratio in targets if ratio],
+                [100 * target for target in targets.values()],
+                color="#444444", marker="_", s=260, linewidths=2.2, label="target",
+            )  # fmt: skip
+        axes.set_xlabel("tokens of the documents kept (%)")
+        axes.set_ylabel("questions whose answer survives (%)")
+        _percent_axis(axes)
+        figure.legend(loc="outside lower center", ncols=4, frameon=False)
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ctxpress.evaluation.retrieval import RetrievalRow
 from ctxpress.evaluation.runner import Row
 
-__all__ = ["TITLES", "markdown_tables"]
+__all__ = ["TITLES", "markdown_tables", "retrieval_table"]
 
 TITLES = {
     "nq": "Questions whose answer survives",
@@ -22,6 +23,32 @@ def markdown_tables(rows: Sequence[Row]) -> str:
         f"**{TITLES[name]}** (`{name}`)\n\n" + _table([row for row in rows if row.set == name])
         for name in names
     )
+
+
+def retrieval_table(rows: Sequence[RetrievalRow]) -> str:
+    """A line a set, measure and ratio; a column a pipeline."""
+    names = list(dict.fromkeys(row.pipeline for row in rows))
+    header = ["set", "measure", "keep", "target", *names, "95 % interval", "tokens kept", "ms"]
+    lines = [_line(header), "|" + "---|" * len(header)]
+    for key in dict.fromkeys((row.set, row.measure, row.keep_ratio) for row in rows):
+        mine = [row for row in rows if (row.set, row.measure, row.keep_ratio) == key]
+        first = mine[0]
+        scores = {row.pipeline: f"{row.score:.3f}" for row in mine}
+        lines.append(
+            _line(
+                [
+                    f"{first.set} ({first.items})",
+                    first.measure,
+                    "" if first.keep_ratio is None else _percent(first.keep_ratio, 0),
+                    "" if first.target is None else f"{first.target}",
+                    *(f"**{scores[n]}**" if n == names[0] else scores.get(n, "") for n in names),
+                    f"{first.low:.3f} to {first.high:.3f}",
+                    ", ".join(_percent(row.achieved_ratio, 1) for row in mine),
+                    ", ".join(f"{row.milliseconds:,.0f}" for row in mine),
+                ]
+            )
+        )
+    return "\n".join([*lines, "", f"Intervals are those of {names[0]}."])
 
 
 def _table(rows: Sequence[Row]) -> str:

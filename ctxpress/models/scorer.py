@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 
 IntArray = npt.NDArray[np.int32]
+FloatArray = npt.NDArray[np.float32]
+
+VECTOR_SIZE = 384
+"""Numbers in a sub-token's vector."""
+_N_LOGITS, _QUOTE, _ANSWER = 4, 2, 3
+"""The head's outputs: kept in half, kept in core, in a quote that helps, in an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,27 @@ class TokenScores:
     ends: npt.NDArray[np.int32]
     keep_scores: npt.NDArray[np.float32]
     use_scores: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvidence:
+    """What one text's sub-tokens say about a question; float32 logits, (n_tokens,) each.
+
+    `quote`: the sub-token stands in something that helps with the question. `answer`: it is part
+    of an answer. `starts` are int32 offsets in characters.
+    """
+
+    starts: npt.NDArray[np.int32]
+    quote: FloatArray
+    answer: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class TokenVectors:
+    """Vectors of one text's sub-tokens, (n_tokens, `VECTOR_SIZE`) float32; `starts` as above."""
+
+    starts: npt.NDArray[np.int32]
+    vectors: FloatArray
 
 
 class TokenScorer(Protocol):
@@ -127,27 +154,7 @@ class OnnxTokenScorer:
         sub-tokens (empty, blank, only controls) gets empty arrays. `checkpoint` is called before
         each window and may raise to stop the work.
         """
-        head = encode_head(self._tokenizer, question)
-        body_tokens = self._window_tokens - head.shape[1] - 1
-        encoded = [encode_text(self._tokenizer, text) for text in texts]
-        outputs = [np.empty((len(text.token_ids), 2), np.float32) for text in encoded]
-        jobs = [
-            (text, window, output)
-            for text, output in zip(encoded, outputs, strict=True)
-            for window in plan_windows(len(output), body_tokens, self._margin_tokens)
-        ]
-
-        def run(job: tuple[EncodedText, Window, npt.NDArray[np.float32]]) -> None:
-            if checkpoint is not None:
-                checkpoint()
-            text, window, output = job
-            output[window.own_start : window.own_stop] = self._score_window(head, text, window)
-
-        if len(jobs) > 1 and self._n_threads > 1:
-            list(self._windows_pool().map(run, jobs))
-        else:
-            for job in jobs:
-                run(job)
+        encoded, outputs = self._read("scores", 2, texts, question, checkpoint)
         return [
             TokenScores(
                 text.starts,
@@ -158,20 +165,76 @@ class OnnxTokenScorer:
             for text, output in zip(encoded, outputs, strict=True)
         ]
 
-    def _score_window(
-        self, head: IntArray, text: EncodedText, window: Window
-    ) -> npt.NDArray[np.float32]:
-        """(n_own, 2): keep score and score of use of the tokens that the window owns."""
+    def read_jointly(
+        self,
+        texts: Sequence[str],
+        question: str,
+        *,
+        checkpoint: Callable[[], None] | None = None,
+    ) -> list[TokenEvidence]:
+        """What every sub-token of each text says about `question`; see `score`."""
+        encoded, outputs = self._read("logits", _N_LOGITS, texts, question, checkpoint)
+        return [
+            TokenEvidence(text.starts, output[:, _QUOTE], output[:, _ANSWER])
+            for text, output in zip(encoded, outputs, strict=True)
+        ]
+
+    def embed(
+        self, texts: Sequence[str], *, checkpoint: Callable[[], None] | None = None
+    ) -> list[TokenVectors]:
+        """A vector for every sub-token of each text, as the head sees it."""
+        encoded, outputs = self._read("hidden", VECTOR_SIZE, texts, None, checkpoint)
+        return [
+            TokenVectors(text.starts, output) for text, output in zip(encoded, outputs, strict=True)
+        ]
+
+    def _read(
+        self,
+        name: str,
+        width: int,
+        texts: Sequence[str],
+        question: str | None,
+        checkpoint: Callable[[], None] | None,
+    ) -> tuple[list[EncodedText], list[FloatArray]]:
+        """The graph's output `name`, (n_tokens, width) a text, put together from its windows."""
+        head = encode_head(self._tokenizer, question)
+        body_tokens = self._window_tokens - head.shape[1] - 1
+        encoded = [encode_text(self._tokenizer, text) for text in texts]
+        outputs: list[FloatArray] = [
+            np.empty((len(text.token_ids), width), np.float32) for text in encoded
+        ]
+        jobs = [
+            (text, window, output)
+            for text, output in zip(encoded, outputs, strict=True)
+            for window in plan_windows(len(output), body_tokens, self._margin_tokens)
+        ]
+
+        def run(job: tuple[EncodedText, Window, FloatArray]) -> None:
+            if checkpoint is not None:
+                checkpoint()
+            text, window, output = job
+            owned = self._read_window(name, head, text, window)
+            output[window.own_start : window.own_stop] = owned
+
+        if len(jobs) > 1 and self._n_threads > 1:
+            list(self._windows_pool().map(run, jobs))
+        else:
+            for job in jobs:
+                run(job)
+        return encoded, outputs
+
+    def _read_window(
+        self, name: str, head: IntArray, text: EncodedText, window: Window
+    ) -> FloatArray:
+        """(n_own, width): the output for the tokens that the window owns."""
         body = slice(window.start, window.stop)
         token_ids = np.concatenate([head[0], text.token_ids[body], [SEP_ID]], dtype=np.int32)
         shape_ids = np.concatenate([head[1], text.shape_ids[body], [EDGE_SHAPE]], dtype=np.int32)
-        (scores,) = self._run_session(
-            ["scores"], {"token_ids": token_ids[None], "shape_ids": shape_ids[None]}
+        (values,) = self._run_session(
+            [name], {"token_ids": token_ids[None], "shape_ids": shape_ids[None]}
         )
         first = head.shape[1] + window.own_start - window.start
-        owned: npt.NDArray[np.float32] = scores[
-            0, first : first + window.own_stop - window.own_start
-        ]
+        owned: FloatArray = values[0, first : first + window.own_stop - window.own_start]
         return owned
 
     def _windows_pool(self) -> ThreadPoolExecutor:

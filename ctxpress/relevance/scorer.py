@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ctxpress.document import Range
 
-__all__ = ["Relevance", "RelevanceScorer", "Titled"]
+__all__ = ["Relevance", "RelevanceScorer", "Titled", "relevance_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,23 @@ class RelevanceScorer(Protocol):
         question: str,
         texts: Sequence[Titled],
         *,
+        keep_ratio: float | None = None,
         checkpoint: Callable[[], None] | None = None,
     ) -> list[Relevance]:
         """One `Relevance` a text, in order. Any strings will do, empty ones included.
 
-        `checkpoint` is called between batches of work and may raise to stop it.
+        `keep_ratio` is the part of the texts that the caller is about to keep: a scorer may look
+        less closely at what will not be among it. `None`: all scores matter. `checkpoint` is called between batches of work and may raise to stop it.
         """
+
+
+def relevance_of(
+    sentences: tuple[Range, ...],
+    sentence_scores: npt.NDArray[np.float32],
+    *,
+    least: float = 0.0,
+    calibrated: bool = False,
+) -> Relevance:
+    """A text is worth what its best sentence is; one without sentences is worth the `least`."""
+    best = float(sentence_scores.max()) if len(sentence_scores) else least
+    return Relevance(best, sentences, sentence_scores.astype(np.float32), calibrated)
