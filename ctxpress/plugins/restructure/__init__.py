@@ -1,0 +1,1 @@
+"""Documents restructured into verbatim quotes, in sections of facts that belong together."""
