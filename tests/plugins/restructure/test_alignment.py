@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -61,7 +62,9 @@ def test_a_quote_is_found_whatever_its_looks(quote: str, source: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
-def test_any_unicode_form_of_a_quote_is_found(form: str) -> None:
+def test_any_unicode_form_of_a_quote_is_found(
+    form: Literal["NFC", "NFD", "NFKC", "NFKD"],
+) -> None:
     text = "Im Café „Größe“ saß Ångström; Київ їжак, 한국어 문장, ﬁnale Ⅳ und ½ Liter."
     (quoted,) = found(unicodedata.normalize(form, "Größe saß Ångström; Київ їжак, 한국어"), [text])[
         1
