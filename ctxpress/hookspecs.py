@@ -13,11 +13,20 @@ from typing import Any, Protocol
 import pluggy
 from pydantic import BaseModel
 
+from ctxpress.relevance.scorer import RelevanceScorer
 from ctxpress.report import Report
 from ctxpress.resources import Resources
 from ctxpress.stage import Stage
 
-__all__ = ["PROJECT", "Observer", "RegisterObserver", "RegisterStage", "hookimpl", "hookspec"]
+__all__ = [
+    "PROJECT",
+    "Observer",
+    "RegisterObserver",
+    "RegisterScorer",
+    "RegisterStage",
+    "hookimpl",
+    "hookspec",
+]
 
 PROJECT = "ctxpress"
 
@@ -32,6 +41,17 @@ class RegisterStage(Protocol):
         self,
         name: str,
         factory: Callable[[Any, Resources], Stage],
+        config_model: type[BaseModel],
+    ) -> None: ...
+
+
+class RegisterScorer(Protocol):
+    """``register(name, factory, config_model)``; ``factory(config, resources)`` makes a scorer."""
+
+    def __call__(
+        self,
+        name: str,
+        factory: Callable[[Any, Resources], RelevanceScorer],
         config_model: type[BaseModel],
     ) -> None: ...
 
@@ -51,6 +71,11 @@ class RegisterObserver(Protocol):
 @hookspec
 def register_stages(register: RegisterStage) -> None:
     """Register stages for use in pipelines."""
+
+
+@hookspec
+def register_scorers(register: RegisterScorer) -> None:
+    """Register relevance scorers, which stages for documents take by name."""
 
 
 @hookspec

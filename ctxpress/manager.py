@@ -1,4 +1,4 @@
-"""Finds plugins and builds stages from what they registered. Made by a function; no globals."""
+"""Finds plugins, builds stages and scorers from what they registered. Made by a function."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import importlib.metadata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pluggy
 from pydantic import BaseModel, ValidationError
@@ -16,6 +16,7 @@ from ctxpress.errors import ConfigError, CtxpressError, PluginError
 from ctxpress.hookspecs import Observer
 from ctxpress.nearest import did_you_mean
 from ctxpress.plugins import BUILTIN_PLUGINS
+from ctxpress.relevance.scorer import RelevanceScorer
 from ctxpress.resources import Resources
 from ctxpress.stage import Stage
 from ctxpress.work import BuiltStage, fingerprint
@@ -23,12 +24,15 @@ from ctxpress.work import BuiltStage, fingerprint
 __all__ = ["PluginManager", "Registration", "create_plugin_manager"]
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Registration:
-    """One registered stage and where it came from."""
+class Registration(Generic[T]):
+    """One registered stage or scorer and where it came from."""
 
     name: str
-    factory: Callable[[Any, Resources], Stage]
+    factory: Callable[[Any, Resources], T]
     config_model: type[BaseModel]
     distribution: str
     version: str
@@ -38,37 +42,36 @@ class PluginManager:
     """What the enabled plugins registered. Build it with :func:`create_plugin_manager`."""
 
     def __init__(
-        self, stages: Mapping[str, Registration], observers: Mapping[str, Observer]
+        self,
+        stages: Mapping[str, Registration[Stage]],
+        scorers: Mapping[str, Registration[RelevanceScorer]],
+        observers: Mapping[str, Observer],
     ) -> None:
         self.stages = dict(stages)
+        self.scorers = dict(scorers)
         self.observers = dict(observers)
-        self.resources = Resources()
+        self.resources = Resources(self._create_scorer)
 
     def build_stage(self, name: str, options: Mapping[str, Any]) -> BuiltStage:
         """Build a stage from its options.
 
         :raises ConfigError: unknown stage or option, or a value out of range.
         """
-        registration = self.stages.get(name)
-        if registration is None:
-            raise ConfigError(f"no stage is called {name!r}{did_you_mean(name, self.stages)}")
-        try:
-            config = registration.config_model.model_validate(dict(options))
-        except ValidationError as error:
-            raise ConfigError(_first_problem(name, registration.config_model, error)) from error
-        try:
-            stage = registration.factory(config, self.resources)
-        except CtxpressError:
-            raise
-        except Exception as error:
-            raise PluginError(
-                f"stage {name!r} of {registration.distribution} cannot be built: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        registration = _named("stage", self.stages, name)
+        config = _validated("stage", registration, options)
+        stage = _built("stage", registration, config, self.resources)
         return BuiltStage(
             name=name,
             stage=stage,
             fingerprint=fingerprint(name, stage.identity, config.model_dump_json()),
+        )
+
+    def _create_scorer(self, name: str, options: Mapping[str, Any]) -> RelevanceScorer:
+        registration = _named("scorer", self.scorers, name)
+        config = _validated("scorer", registration, options)
+        return self.resources.get(
+            ("scorer", name, config.model_dump_json()),
+            lambda: _built("scorer", registration, config, self.resources),
         )
 
 
@@ -101,7 +104,8 @@ def create_plugin_manager(
 
 
 def _collect(manager: pluggy.PluginManager, origin: Mapping[int, tuple[str, str]]) -> PluginManager:
-    stages: dict[str, Registration] = {}
+    stages: dict[str, Registration[Stage]] = {}
+    scorers: dict[str, Registration[RelevanceScorer]] = {}
     observers: dict[str, Observer] = {}
     owners: dict[tuple[str, str], str] = {}
 
@@ -111,26 +115,30 @@ def _collect(manager: pluggy.PluginManager, origin: Mapping[int, tuple[str, str]
             raise PluginError(f"{what} {name!r} is registered by both {first} and {distribution}")
         owners[what, name] = distribution
 
-    for implementation in manager.hook.register_stages.get_hookimpls():
-        distribution, version = origin[id(implementation.plugin)]
+    def collect(what: str, hook: pluggy.HookCaller, found: dict[str, Registration[Any]]) -> None:
+        for implementation in hook.get_hookimpls():
+            distribution, version = origin[id(implementation.plugin)]
 
-        def register_stage(
-            name: str,
-            factory: Callable[[Any, Resources], Stage],
-            config_model: type[BaseModel],
-            distribution: str = distribution,
-            version: str = version,
-        ) -> None:
-            claim("stage", name, distribution)
-            stages[name] = Registration(
-                name=name,
-                factory=factory,
-                config_model=config_model,
-                distribution=distribution,
-                version=version,
-            )
+            def register(
+                name: str,
+                factory: Callable[[Any, Resources], Any],
+                config_model: type[BaseModel],
+                distribution: str = distribution,
+                version: str = version,
+            ) -> None:
+                claim(what, name, distribution)
+                found[name] = Registration(
+                    name=name,
+                    factory=factory,
+                    config_model=config_model,
+                    distribution=distribution,
+                    version=version,
+                )
 
-        implementation.function(register=register_stage)
+            implementation.function(register=register)
+
+    collect("stage", manager.hook.register_stages, stages)
+    collect("scorer", manager.hook.register_scorers, scorers)
     for implementation in manager.hook.register_observers.get_hookimpls():
         distribution, _ = origin[id(implementation.plugin)]
 
@@ -141,7 +149,35 @@ def _collect(manager: pluggy.PluginManager, origin: Mapping[int, tuple[str, str]
             observers[name] = observer
 
         implementation.function(register=register_observer)
-    return PluginManager(dict(sorted(stages.items())), dict(sorted(observers.items())))
+    return PluginManager(
+        dict(sorted(stages.items())), dict(sorted(scorers.items())), dict(sorted(observers.items()))
+    )
+
+
+def _named(what: str, known: Mapping[str, Registration[T]], name: str) -> Registration[T]:
+    registration = known.get(name)
+    if registration is None:
+        raise ConfigError(f"no {what} is called {name!r}{did_you_mean(name, known)}")
+    return registration
+
+
+def _validated(what: str, registration: Registration[T], options: Mapping[str, Any]) -> BaseModel:
+    try:
+        return registration.config_model.model_validate(dict(options))
+    except ValidationError as error:
+        raise ConfigError(_first_problem(what, registration, error)) from error
+
+
+def _built(what: str, registration: Registration[T], config: BaseModel, resources: Resources) -> T:
+    try:
+        return registration.factory(config, resources)
+    except CtxpressError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{what} {registration.name!r} of {registration.distribution} cannot be built: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _load(distribution: str) -> list[tuple[object, str]]:
@@ -175,10 +211,10 @@ def _version(distribution: str) -> str:
         return "source"
 
 
-def _first_problem(name: str, model: type[BaseModel], error: ValidationError) -> str:
+def _first_problem(what: str, registration: Registration[T], error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        hint = did_you_mean(field, model.model_fields)
-        return f"stage {name!r} has no option {field!r}{hint}"
-    return f"stage {name!r}, option {field!r}: {problem['msg']}"
+        hint = did_you_mean(field, registration.config_model.model_fields)
+        return f"{what} {registration.name!r} has no option {field!r}{hint}"
+    return f"{what} {registration.name!r}, option {field!r}: {problem['msg']}"

@@ -21,11 +21,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "nearest": set(),
     "document": set(),
-    "resources": set(),
+    "resources": {"errors", "relevance"},
     "languages": {"document", "models", "stage"},
     "stage": {"document", "errors"},
     "report": {"stage"},
-    "hookspecs": {"report", "resources", "stage"},
+    "hookspecs": {"relevance", "report", "resources", "stage"},
     "relevance": {"document", "errors", "models", "nearest"},
     "laws": {"document", "elements", "errors", "languages", "stage"},
     "cache": {"errors", "nearest"},
@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_problems": {"config", "errors", "nearest", "yaml_source"},
     "config_schema": {"config"},
     "config_file": {"config", "config_problems", "errors", "manager", "nearest", "yaml_source"},
-    "manager": CORE | {"hookspecs", "plugins", "work"},
+    "manager": CORE | {"hookspecs", "plugins", "relevance", "work"},
     # Measures pipelines from outside: through the SDK, with documents built as the SDK builds them.
     "evaluation": {"document", "errors", "formats", "passages", "sdk", "stage"},
 }

@@ -15,7 +15,7 @@ def plugins(
         Path | None, typer.Option("--config", help="Load the plugins this file enables.")
     ] = None,
 ) -> None:
-    """List stages, observers, formats and stores with the distribution each comes from."""
+    """List stages, scorers, observers, formats and stores with the distribution each comes from."""
     from rich.table import Table
 
     from ctxpress.cli.terminal import create_console
@@ -31,6 +31,9 @@ def plugins(
     for stage in manager.stages.values():
         about = ", ".join(stage.config_model.model_fields)
         table.add_row("stage", stage.name, stage.distribution, stage.version, about)
+    for scorer in manager.scorers.values():
+        about = ", ".join(scorer.config_model.model_fields)
+        table.add_row("scorer", scorer.name, scorer.distribution, scorer.version, about)
     for name, observer in manager.observers.items():
         table.add_row("observer", name, type(observer).__module__.split(".")[0], "", "")
     version = _version()

@@ -15,18 +15,18 @@ from ctxpress.document import Range
 __all__ = ["split_sentences"]
 
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof rev hon st sr jr gen col capt lt sgt maj gov sen rep pres vs etc al "
-    "fig figs no nos vol vols pp p ch sec eq ref refs ed eds est approx ca cf dept univ inc "
-    "ltd co corp bros jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri "
-    "sat sun e.g i.e u.s u.k a.m p.m b.c a.d ph.d mt ft".split()
-)
+    "mr mrs ms dr prof rev hon st sr jr gen col capt lt sgt maj gov sen rep pres vs etc al fig "
+    "figs no nos vol vols pp p ch sec eq ref refs ed eds est approx ca cf dept univ inc ltd co "
+    "corp bros jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun e.g "
+    "i.e u.s u.k a.m p.m b.c a.d ph.d mt ft".split()
 )
 _CLOSERS = "\"'”’»)\\]}*_"
+# The looks behind keep it linear: a run of marks or blanks is tried once, not from every place.
 _END = re.compile(
     rf"(?P<dense>[。！？｡؟።।॥]+[{_CLOSERS}」』）】]*\s*)"
-    rf"|(?P<mark>[.!?…]+)(?P<close>[{_CLOSERS}]*(?:\[\d{{1,3}}\])*)(?P<gap>\s+)"
-    r"|(?P<blank>[ \t]*\n(?:[ \t]*\n)+[ \t]*)"
-    r"|(?P<line>[ \t]*\n[ \t]*)"
+    rf"|(?<![.!?…])(?P<mark>[.!?…]+)(?P<close>[{_CLOSERS}]*(?:\[\d{{1,3}}\])*)(?P<gap>\s+)"
+    r"|(?<![ \t])(?P<blank>[ \t]*\n(?:[ \t]*\n)+[ \t]*)"
+    r"|(?<![ \t])(?P<line>[ \t]*\n[ \t]*)"
 )
 _OPENERS = "\"'“‘«([{*_#>|-–—•"
 _MARKER = re.compile(r"(?:[-*+•]|\d{1,3}[.)]|#{1,6}|>|\||[A-Za-z][.)])\s")

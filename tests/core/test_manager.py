@@ -83,3 +83,135 @@ def test_a_factory_that_fails_is_a_plugin_error():
 
     with pytest.raises(PluginError, match="ZeroDivisionError"):
         create_plugin_manager((), plugins=[Failing()]).build_stage("failing", {})
+
+
+class ScorerOptions(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight: float = 1.0
+
+
+class FixedScorer:
+    languages = None
+
+    def __init__(self, config):
+        self.identity = f"fixed/{config.weight}"
+
+    def score(self, question, texts, *, checkpoint=None):
+        raise AssertionError
+
+
+class ScorerPlugin:
+    def __init__(self):
+        self.built = []
+
+    @hookimpl
+    def register_scorers(self, register):
+        def create(config, resources):
+            self.built.append(config.weight)
+            return FixedScorer(config)
+
+        register("fixed", create, ScorerOptions)
+
+
+def test_a_plugin_registers_a_scorer_that_is_loaded_once_per_name_and_options():
+    plugin = ScorerPlugin()
+    create = create_plugin_manager((), plugins=[plugin]).resources.create_scorer
+    assert create("fixed", {}) is create("fixed", {"weight": 1.0})
+    assert create("fixed", {"weight": 2.0}).identity == "fixed/2.0"
+    assert plugin.built == [1.0, 2.0]
+
+
+def test_the_scorer_bm25_comes_with_ctxpress():
+    manager = create_plugin_manager()
+    assert manager.scorers["bm25"].distribution == "ctxpress"
+    assert manager.resources.create_scorer("bm25", {"k1": 2.0}).identity.startswith("bm25/")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("fixt", {}, "no scorer is called 'fixt'; did you mean 'fixed'"),
+        ("fixed", {"wieght": 1}, "scorer 'fixed' has no option 'wieght'; did you mean 'weight'"),
+        ("fixed", {"weight": "much"}, "scorer 'fixed', option 'weight'"),
+    ],
+)
+def test_wrong_names_and_options_of_scorers_are_named_with_the_nearest_right_one(
+    name, options, message
+):
+    manager = create_plugin_manager((), plugins=[ScorerPlugin()])
+    with pytest.raises(ConfigError, match=message):
+        manager.resources.create_scorer(name, options)
+
+
+def test_a_scorers_name_that_is_taken_names_both():
+    class Rival(ScorerPlugin):
+        pass
+
+    with pytest.raises(PluginError, match="scorer 'fixed' .*both"):
+        create_plugin_manager((), plugins=[ScorerPlugin(), Rival()])
+
+
+class Nested:
+    """A scorer `outer` that is made of another one."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    @hookimpl
+    def register_scorers(self, register):
+        register("outer", self.create, ScorerOptions)
+
+    def create(self, config, resources):
+        resources.create_scorer(self.inner, {})
+        return FixedScorer(config)
+
+
+def test_a_scorer_may_be_made_of_another():
+    manager = create_plugin_manager((), plugins=[ScorerPlugin(), Nested("fixed")])
+    assert manager.resources.create_scorer("outer", {}).identity == "fixed/1.0"
+
+
+def test_a_scorer_that_is_made_of_itself_is_an_error():
+    manager = create_plugin_manager((), plugins=[Nested("outer")])
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="needs itself"):
+            manager.resources.create_scorer("outer", {})
+
+
+def test_a_scorer_that_cannot_be_built_is_a_plugin_error_and_is_tried_again():
+    class Failing:
+        @hookimpl
+        def register_scorers(self, register):
+            register("failing", lambda config, resources: 1 / 0, ScorerOptions)
+
+    manager = create_plugin_manager((), plugins=[Failing()])
+    for _ in range(2):
+        with pytest.raises(PluginError, match="scorer 'failing' of Failing .*ZeroDivisionError"):
+            manager.resources.create_scorer("failing", {})
+
+
+def test_a_stages_unknown_scorer_is_an_error_when_the_stage_is_built():
+    manager = create_plugin_manager()
+    for stage in ("select", "reorder"):
+        manager.build_stage(stage, {"scorer": "bm25"})
+        manager.build_stage(stage, {"scorer": {"use": "bm25", "k1": 2.0}})
+        with pytest.raises(ConfigError, match="no scorer is called 'bm52'; did you mean 'bm25'"):
+            manager.build_stage(stage, {"scorer": "bm52"})
+        with pytest.raises(ConfigError, match="scorer 'bm25' has no option 'k'"):
+            manager.build_stage(stage, {"scorer": {"use": "bm25", "k": 2.0}})
+        with pytest.raises(ConfigError, match="option 'scorer.use'"):
+            manager.build_stage(stage, {"scorer": {"k1": 2.0}})
+
+
+def test_a_stage_that_asks_no_scorer_needs_none():
+    manager = create_plugin_manager()
+    manager.build_stage("reorder", {"scores": "given", "scorer": "nowhere"})
+
+
+def test_a_scorers_options_are_part_of_a_stages_fingerprint():
+    build = create_plugin_manager().build_stage
+    one = build("select", {"scorer": "bm25"})
+    other = build("select", {"scorer": {"use": "bm25", "k1": 2.0}})
+    assert one.fingerprint != other.fingerprint
+    assert one.fingerprint == build("select", {"scorer": {"use": "bm25"}}).fingerprint
