@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,11 @@ from training.export import export
 from training.fit import MARGIN_TOKENS, WINDOW_TOKENS, probabilities
 from training.model import ANSWER, KEEP_MIX, USE_MIX, TokenClassifier
 from training.questions import Item
+from training.relevance import fit_relevance
 
 NAME = "ctxpress-minilm-l{n_layers}-keep"
 LANGUAGES = ("en",)
+NO_RELEVANCE: Mapping[str, float] = MappingProxyType({})
 _CARD = Path(__file__).with_name("card_template.md")
 
 
@@ -41,6 +44,8 @@ def write_bundle(
 ) -> None:
     """Export `model` into `folder`, measure the shipped form on `held`, and write the card."""
     write_files(folder, model, tokenizer, version)
+    relevance = fit_relevance(load_bundled_scorer(folder=folder), held_items)
+    write_files(folder, model, tokenizer, version, relevance)
     scorers: dict[str, Callable[[Passage], evaluate.Scores]] = {
         **evaluate.baselines(train),
         "float32": lambda passage: _score_in_torch(model, tokenizer, passage),
@@ -72,7 +77,13 @@ def write_bundle(
     report(evaluate.table(overall) + "\n" + _loss(overall))
 
 
-def write_files(folder: Path, model: TokenClassifier, tokenizer: Tokenizer, version: str) -> None:
+def write_files(
+    folder: Path,
+    model: TokenClassifier,
+    tokenizer: Tokenizer,
+    version: str,
+    relevance: Mapping[str, float] = NO_RELEVANCE,
+) -> None:
     """Graph, tokenizer and manifest: all that is needed to load the bundle."""
     folder.mkdir(parents=True, exist_ok=True)
     export(model, folder / "model.onnx")
@@ -84,6 +95,7 @@ def write_files(folder: Path, model: TokenClassifier, tokenizer: Tokenizer, vers
         "languages": list(LANGUAGES),
         "window_tokens": WINDOW_TOKENS,
         "margin_tokens": MARGIN_TOKENS,
+        "relevance": dict(relevance),
         "sha256": {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in names},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")

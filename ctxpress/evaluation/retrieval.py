@@ -185,9 +185,9 @@ def _score(item: RagItem, result: CompressedDocuments, measure: Measure) -> floa
     if measure == "empty without gold":
         return float(not result.text.strip())
     if measure == "gold at the ends":
-        placed = [one for one in result.documents if one.place is not None]
-        last = len(placed) - ENDS
-        ends = {one.id for one in placed if one.place < ENDS or one.place >= last}
+        places = {one.id: one.place for one in result.documents if one.place is not None}
+        last = len(places) - ENDS
+        ends = {name for name, place in places.items() if place < ENDS or place >= last}
         return float(bool(ends & item.gold))
     kept = [
         2 * sum(end - start for start, end in one.kept) >= len(given.text)

@@ -22,7 +22,10 @@ _DEFAULT_THREADS_LIMIT = 4
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What `manifest.json` says: identity, window, languages and the SHA-256 of each file."""
+    """What `manifest.json` says: identity, window, languages and the SHA-256 of each file.
+
+    `relevance` are the weights by which what the model says of sentences becomes a chance.
+    """
 
     name: str
     version: str
@@ -30,6 +33,7 @@ class Manifest:
     margin_tokens: int
     languages: frozenset[str]
     sha256: dict[str, str]
+    relevance: dict[str, float]
 
     @property
     def identity(self) -> str:
@@ -48,6 +52,7 @@ def read_manifest(folder: Path = BUNDLE_FOLDER) -> Manifest:
             window_tokens=int(fields["window_tokens"]),
             margin_tokens=int(fields["margin_tokens"]),
             languages=frozenset(str(code) for code in fields["languages"]),
+            relevance={str(name): float(value) for name, value in fields["relevance"].items()},
             sha256={str(name): str(digest) for name, digest in fields["sha256"].items()},
         )
         _ = manifest.identity

@@ -49,6 +49,7 @@ def score_passages(
     question: str,
     passages: Sequence[Passage],
     *,
+    keep_ratio: float | None = None,
     checkpoint: Callable[[], None] | None = None,
 ) -> list[Relevance]:
     """One `Relevance` a passage, in order, all of them finite numbers.
@@ -56,7 +57,7 @@ def score_passages(
     :raises StageError: the scorer broke its contract.
     """
     texts = [Titled(passage.text, passage.source.title) for passage in passages]
-    found = scorer.score(question, texts, checkpoint=checkpoint)
+    found = scorer.score(question, texts, keep_ratio=keep_ratio, checkpoint=checkpoint)
     if len(found) != len(texts):
         raise StageError(f"{scorer.identity}: {len(found)} scores for {len(texts)} documents")
     for number, one in enumerate(found, start=1):

@@ -59,6 +59,7 @@ class BM25Scorer:
         question: str,
         texts: Sequence[Titled],
         *,
+        keep_ratio: float | None = None,
         checkpoint: Callable[[], None] | None = None,
     ) -> list[Relevance]:
         """One `Relevance` a text, all of zeros where question and texts have no word in common."""

@@ -62,7 +62,8 @@ class RelevanceScorer(Protocol):
         """One `Relevance` a text, in order. Any strings will do, empty ones included.
 
         `keep_ratio` is the part of the texts that the caller is about to keep: a scorer may look
-        less closely at what will not be among it. `None`: all scores matter. `checkpoint` is called between batches of work and may raise to stop it.
+        less closely at what will not be among it. `None`: all scores matter. `checkpoint` is
+        called between batches of work and may raise to stop it.
         """
 
 
