@@ -20,7 +20,7 @@ from ctxpress.resources import Resources
 from ctxpress.stage import Stage
 from ctxpress.work import BuiltStage, fingerprint
 
-__all__ = ["PluginManager", "Registration", "create_plugin_manager"]
+__all__ = ["PluginManager", "Registration", "create_plugin_manager", "option_names"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +70,11 @@ class PluginManager:
             stage=stage,
             fingerprint=fingerprint(name, stage.identity, config.model_dump_json()),
         )
+
+
+def option_names(model: type[BaseModel]) -> list[str]:
+    """A stage's options as a configuration names them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def create_plugin_manager(
@@ -179,6 +184,6 @@ def _first_problem(name: str, model: type[BaseModel], error: ValidationError) ->
     problem = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        hint = did_you_mean(field, model.model_fields)
+        hint = did_you_mean(field, option_names(model))
         return f"stage {name!r} has no option {field!r}{hint}"
     return f"stage {name!r}, option {field!r}: {problem['msg']}"
