@@ -27,7 +27,10 @@ class Role(StrEnum):
 
 
 class Kind(StrEnum):
-    """What a span is. Stages choose what to work on by kind; protection is a field of its own."""
+    """What a span is. Stages choose what to work on by kind; protection is a field of its own.
+
+    ``log`` and ``table`` are told from code, since a lossless stage may write them in another form.
+    """
 
     INSTRUCTION = "instruction"
     QUESTION = "question"
@@ -35,8 +38,13 @@ class Kind(StrEnum):
     TOOL_RESULT = "tool_result"
     CODE = "code"
     JSON = "json"
+    LOG = "log"
+    TABLE = "table"
     PROSE = "prose"
     OPAQUE = "opaque"
+
+
+_REWRITABLE = frozenset({Kind.JSON, Kind.LOG, Kind.TABLE})
 
 
 class Range(NamedTuple):
@@ -165,6 +173,19 @@ class Block:
     def opaque(self) -> bool:
         """Whether this block only counts for the conversation's hash."""
         return not self.spans and not self.dropped
+
+    def may_rewrite(self, span: Span) -> bool:
+        """Whether a lossless stage may write a protected span of this block in another form.
+
+        The one exception to law 1: JSON, logs and tables that are protected for what they are, in
+        a tool result or a document; JSON in a user's text too. Never what somebody named, code,
+        a question, an address, or text of the system's or the assistant's own.
+        """
+        if not (span.protected and span.detachable) or span.kind not in _REWRITABLE:
+            return False
+        if span.source is not None or self.role is Role.TOOL:
+            return True
+        return span.kind is Kind.JSON and self.role is Role.USER
 
     def with_spans(self, spans: tuple[Span, ...]) -> Block:
         """This block with other spans."""

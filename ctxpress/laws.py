@@ -3,7 +3,8 @@
 Law 1: a protected span leaves as it came. Law 2: an extractive stage emits only ranges of the
 original, in the order it was given them within a span. Law 4's inflation rule: tokens never grow.
 Blocks may not appear, vanish or become blank: providers refuse blank text. A stage that arranges
-may move whole documents, and drop them where nothing in them is pinned.
+may move whole documents, and drop them where nothing in them is pinned. A lossless stage may write
+protected JSON, logs and tables in another form; module ``lossless`` checks that nothing is lost.
 """
 
 from __future__ import annotations
@@ -13,14 +14,35 @@ from collections.abc import Sequence
 from ctxpress.document import Block, ContextDocument, Range, Source, Span, is_unicode
 from ctxpress.elements import arrangements
 from ctxpress.errors import LawError
+from ctxpress.lossless import Restore, check_lossless
+from ctxpress.stage import LosslessStage, Stage
 
-__all__ = ["check_extractive", "check_laws", "check_protected"]
+__all__ = ["check_extractive", "check_laws", "check_protected", "restore_of"]
+
+
+def restore_of(stage: Stage) -> Restore | None:
+    """How the text of a lossless stage is restored; ``None`` for any other stage.
+
+    :raises LawError: the stage declares itself lossless and cannot restore.
+    """
+    if not stage.traits.lossless:
+        return None
+    if not isinstance(stage, LosslessStage):
+        raise LawError(f"{type(stage).__name__} is lossless by its traits and has no restore")
+    return stage.restore
 
 
 def check_laws(
-    before: ContextDocument, after: ContextDocument, *, extractive: bool, arranges: bool = False
+    before: ContextDocument,
+    after: ContextDocument,
+    *,
+    extractive: bool,
+    arranges: bool = False,
+    restore: Restore | None = None,
 ) -> None:
     """Compare a stage's output with its input; ``arranges`` as in ``StageTraits``.
+
+    ``restore`` is that of a lossless stage (:func:`restore_of`).
 
     :raises LawError: naming the law and the block's pointer, never quoting the text.
     """
@@ -32,12 +54,14 @@ def check_laws(
         )
     for old, new in zip(before.blocks, after.blocks, strict=True):
         if old is not new:
-            _check_block(old, new, extractive=extractive, arranges=arranges)
+            _check_block(old, new, extractive=extractive, arranges=arranges, restore=restore)
     if arranges:
         _check_elements(after.blocks)
 
 
-def _check_block(old: Block, new: Block, *, extractive: bool, arranges: bool) -> None:
+def _check_block(
+    old: Block, new: Block, *, extractive: bool, arranges: bool, restore: Restore | None
+) -> None:
     if (old.pointer, old.original, old.role, old.turn, old.element) != (
         new.pointer,
         new.original,
@@ -53,7 +77,9 @@ def _check_block(old: Block, new: Block, *, extractive: bool, arranges: bool) ->
             raise LawError(f"{old.pointer}: a block was dropped with text that must stay")
         if new.dropped:
             return
-    if arranges:
+    if restore is not None:
+        check_lossless(old, new, restore)
+    elif arranges:
         _check_arranged(old, new)
     else:
         check_protected(old, new)

@@ -21,7 +21,7 @@ from ctxpress.resources import Resources
 from ctxpress.stage import Stage
 from ctxpress.work import BuiltStage, fingerprint
 
-__all__ = ["PluginManager", "Registration", "create_plugin_manager"]
+__all__ = ["PluginManager", "Registration", "create_plugin_manager", "option_names"]
 
 
 T = TypeVar("T")
@@ -73,6 +73,11 @@ class PluginManager:
             ("scorer", name, config.model_dump_json()),
             lambda: _built("scorer", registration, config, self.resources),
         )
+
+
+def option_names(model: type[BaseModel]) -> list[str]:
+    """A stage's options as a configuration names them."""
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def create_plugin_manager(
@@ -215,6 +220,6 @@ def _first_problem(what: str, registration: Registration[T], error: ValidationEr
     problem = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        hint = did_you_mean(field, registration.config_model.model_fields)
+        hint = did_you_mean(field, option_names(registration.config_model))
         return f"{what} {registration.name!r} has no option {field!r}{hint}"
     return f"{what} {registration.name!r}, option {field!r}: {problem['msg']}"

@@ -224,7 +224,9 @@ class Pipeline:
     ) -> list[Work]:
         """The fresh blocks as work items: which are too small, which must not see the question."""
         blocks = plan.document.blocks
-        sizes = await self._free_sizes(plan, counting)
+        # What a lossless stage may rewrite beside free text counts for lossless stages only.
+        kinds = (False, True) if any(s.traits.lossless for s in self._stages) else (False,)
+        closed = [await self._closed(plan, counting, lossless=kind) for kind in kinds]
         last_breakpoint = max((i for i, b in enumerate(blocks) if b.cache_breakpoint), default=-1)
         shared = await self._shared_prefixes(plan, namespace, tokens)
         work: list[Work] = []
@@ -235,24 +237,29 @@ class Pipeline:
             item.shared = place.index <= last_breakpoint or place.index in shared
             if not plan.store_ok:
                 item.skipped = Skip.STORE_FAILED
-            elif not compressible(block):
-                item.skipped = Skip.PROTECTED
-            elif sizes is not None and sizes[block.message] < self.settings.min_tokens:
-                item.skipped = Skip.BELOW_MIN_TOKENS
+            elif place.index in closed[-1]:
+                item.skipped = closed[0].get(place.index, closed[-1][place.index])
+            else:
+                item.lossless_only = closed[0].get(place.index)
             work.append(item)
         return work
 
-    async def _free_sizes(self, plan: _Plan, counting: Counting) -> Counter[int] | None:
-        """Free tokens of every message that is being decided; ``None`` where nobody asks."""
+    async def _closed(self, plan: _Plan, counting: Counting, *, lossless: bool) -> dict[int, Skip]:
+        """Fresh blocks that no stage, or no ``lossless`` one, may touch, and why."""
+        fresh = {place.index: plan.document.blocks[place.index] for place in plan.fresh}
+        texts = {index: free_text(block, lossless=lossless) for index, block in fresh.items()}
+        closed = {index: Skip.PROTECTED for index, text in texts.items() if not text.strip()}
         if self.settings.min_tokens <= 0:
-            return None
-        candidates = [plan.document.blocks[place.index] for place in plan.fresh]
-        candidates = [block for block in candidates if compressible(block)]
-        counts = await counting.count([free_text(block) for block in candidates])
+            return closed
+        candidates = [index for index in fresh if index not in closed]
+        counts = await counting.count([texts[index] for index in candidates])
         sizes: Counter[int] = Counter()
-        for block, count in zip(candidates, counts, strict=True):
-            sizes[block.message] += count
-        return sizes
+        for index, count in zip(candidates, counts, strict=True):
+            sizes[fresh[index].message] += count
+        for index in candidates:
+            if sizes[fresh[index].message] < self.settings.min_tokens:
+                closed[index] = Skip.BELOW_MIN_TOKENS
+        return closed
 
     async def _shared_prefixes(
         self, plan: _Plan, namespace: Namespace, tokens: Sequence[int]
@@ -350,11 +357,6 @@ def _apply_settled(plan: _Plan, work: Sequence[Work], settled: Sequence[Outcome]
         if outcome.skipped is Skip.STORE_FAILED:
             item.skipped = Skip.STORE_FAILED
         plan.blocks[item.place.index] = apply_outcome(item.before, outcome)
-
-
-def compressible(block: Block) -> bool:
-    """Whether a block has any text that a stage may touch."""
-    return any(not span.protected and span.text.strip() for span in block.spans)
 
 
 def _was_eligible(block: Block) -> bool:

@@ -154,7 +154,8 @@ def _protected_sentence(document: ContextDocument, tokens: Sequence[int]) -> str
         Role.SYSTEM: "most text is in the system prompt, which is protected; set system: compress",
         Role.ASSISTANT: "most text is the assistant's own, which is protected; "
         "set assistant: compress",
-        Role.TOOL: "the tool results are code, JSON or file contents, which are protected",
+        Role.TOOL: "the tool results are code, JSON, logs or file contents, which are protected; "
+        "the stage compact writes JSON, logs and tables shorter without loss",
         Role.USER: "the newest message is the question itself, code or other protected text; "
         "long context beside a question is compressed",
     }[role]

@@ -13,6 +13,7 @@ from ctxpress.document import ContextDocument
 from ctxpress.errors import DeadlineError
 
 __all__ = [
+    "LosslessStage",
     "Skip",
     "Stage",
     "StageContext",
@@ -87,6 +88,10 @@ class StageTraits:
     does not matter; text in another language is protected from it (law 1).
     ``arranges``: it may move documents, and drop whole ones, with what is protected only as a
     part of them; ``drop_reason`` says in the report why it drops a document.
+    ``lossless``: it writes text in another form from which its ``restore`` gives the text back (a
+    :class:`LosslessStage`). It may do so with protected JSON, logs and tables too
+    (``Block.may_rewrite``), deletes and moves nothing, and is offered blocks in which nothing is
+    free. The pipeline restores all that it wrote and compares.
     """
 
     extractive: bool = True
@@ -99,6 +104,7 @@ class StageTraits:
     languages: frozenset[str] | None = None
     arranges: bool = False
     drop_reason: str = ""
+    lossless: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +167,18 @@ class Stage(Protocol):
 
         Raise :class:`StageSkip` to say why nothing was done; any other exception is a failure:
         the pipeline goes on with the text before this stage (law 4).
+        """
+
+
+@runtime_checkable
+class LosslessStage(Stage, Protocol):
+    """A stage whose traits say ``lossless``."""
+
+    def restore(self, text: str) -> str | None:
+        """The text that this stage wrote ``text`` for; ``None`` where it wrote no such text.
+
+        ``text`` is that of one span. Of JSON only the spacing between tokens may come back
+        otherwise; everything else comes back character by character.
         """
 
 

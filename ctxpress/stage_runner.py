@@ -18,9 +18,9 @@ from ctxpress.counting import Counting
 from ctxpress.document import ContextDocument
 from ctxpress.errors import CtxpressError, DeadlineError, LawError, StageError
 from ctxpress.languages import Hidden, mask_languages, unmask
-from ctxpress.laws import check_laws
+from ctxpress.laws import check_laws, restore_of
 from ctxpress.memo import Memo
-from ctxpress.stage import Skip, StageContext, StageReport, StageSkip, StageTraits
+from ctxpress.stage import Skip, Stage, StageContext, StageReport, StageSkip, StageTraits
 from ctxpress.work import Budget, BuiltStage, Work
 
 __all__ = ["StageRunner"]
@@ -74,10 +74,11 @@ class StageRunner:
         for number, built in enumerate(self._stages):
             started = time.monotonic()
             open_work = [item for item in open_work if not item.block.dropped]
-            tally = _Tally(blocks=len(open_work))
+            offered = [item for item in open_work if item.may_be_given_to(built)]
+            tally = _Tally(blocks=len(offered))
             blocks = [item.block for item in open_work]
             budget = Budget(self._stages, number, context, blocks, counting)
-            for group in _groups(built.traits, open_work):
+            for group in _groups(built.traits, offered):
                 await self._apply(
                     built,
                     group,
@@ -153,7 +154,7 @@ class StageRunner:
         async with asyncio.timeout(remaining_s if math.isfinite(remaining_s) else None):
             result = await _apply_stage(built, masked, context)
         after = await aside(
-            self._executor, size, lambda: _checked(masked, result, hidden, built.traits)
+            self._executor, size, lambda: _checked(masked, result, hidden, built.stage)
         )
         if key is not None:
             await self._memo.save(namespace, key, after)
@@ -218,9 +219,16 @@ def _own_target(traits: StageTraits, context: StageContext) -> int | None:
 
 
 def _checked(
-    given: ContextDocument, result: ContextDocument, hidden: Hidden, traits: StageTraits
+    given: ContextDocument, result: ContextDocument, hidden: Hidden, stage: Stage
 ) -> ContextDocument:
-    check_laws(given, result, extractive=traits.extractive, arranges=traits.arranges)
+    traits = stage.traits
+    check_laws(
+        given,
+        result,
+        extractive=traits.extractive,
+        arranges=traits.arranges,
+        restore=restore_of(stage),
+    )
     return unmask(result, hidden)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from ctxpress.document import Block, ContextDocument, Kind, Role, Span
 from ctxpress.errors import LawError
 from ctxpress.languages import mask_languages, unmask
-from ctxpress.laws import check_laws
+from ctxpress.laws import check_laws, restore_of
 from ctxpress.stage import Stage, StageContext, StageSkip
 
 __all__ = ["SAMPLES", "WordCounter", "check_stage", "make_block", "make_document"]
@@ -39,6 +39,9 @@ class WordCounter:
         return sum(1 for _ in self._TOKEN.finditer(text))
 
 
+_PROTECTED_FOR_WHAT_THEY_ARE = (Kind.JSON, Kind.LOG, Kind.TABLE)
+
+
 def make_block(
     *parts: str | tuple[str, Kind, bool],
     role: Role = Role.USER,
@@ -48,13 +51,19 @@ def make_block(
     digest: bytes | None = None,
     cache_breakpoint: bool = False,
 ) -> Block:
-    """A block of spans: a plain string is unprotected prose, a tuple (text, kind, protected)."""
+    """A block of spans: a plain string is unprotected prose, a tuple (text, kind, protected).
+
+    JSON, logs and tables are detachable, as they are where a request is parsed.
+    """
     texts = [(part, Kind.PROSE, False) if isinstance(part, str) else part for part in parts]
     original = "".join(text for text, _, _ in texts)
     spans, position = [], 0
     for text, kind, protected in texts:
         end = position + len(text)
-        spans.append(Span.of(original, position, end, kind, protected=protected))
+        named = kind not in _PROTECTED_FOR_WHAT_THEY_ARE
+        spans.append(
+            Span.of(original, position, end, kind, protected=protected, detachable=not named)
+        )
         position = end
     return Block(
         pointer=pointer,
@@ -81,6 +90,10 @@ _PROSE = (
     "the boiler altogether; the offer from the supplier is valid until 30 June. "
 )
 
+_JSON = "[\n" + ",\n".join(f'  {{"id": {n}, "name": "pump {n}"}}' for n in range(12)) + "\n]\n"
+_LOG = "".join(f"2024-05-01T12:00:{n // 3:02}Z INFO poll\n" for n in range(12))
+_TABLE = "| part   |   cost |\n|:-------|-------:|\n| boiler |   4300 |\n| pump   |    120 |\n"
+
 SAMPLES: dict[str, ContextDocument] = {
     "prose": make_document(make_block(_PROSE * 4), question="How much did the repairs cost?"),
     "prose around protected code": make_document(
@@ -104,6 +117,17 @@ SAMPLES: dict[str, ContextDocument] = {
     ),
     "chinese": make_document(
         make_block("委员会周二开会讨论明年的预算。北翼的供暖系统一月份坏了两次。" * 6)
+    ),
+    "a tool result": make_document(
+        make_block(
+            "Found:\n",
+            (_JSON, Kind.JSON, True),
+            (_LOG, Kind.LOG, True),
+            (_TABLE, Kind.TABLE, True),
+            _PROSE,
+            role=Role.TOOL,
+        ),
+        question="What does the boiler cost?",
     ),
     "several blocks": make_document(
         make_block(_PROSE * 2, pointer="/messages/0/content"),
@@ -173,7 +197,13 @@ async def _check_one(stage: Stage, document: ContextDocument, context: StageCont
             continue
         if given != untouched:
             raise LawError("the stage changed its input")
-        check_laws(masked, first, extractive=traits.extractive, arranges=traits.arranges)
+        check_laws(
+            masked,
+            first,
+            extractive=traits.extractive,
+            arranges=traits.arranges,
+            restore=restore_of(stage),
+        )
         if first != second:
             raise LawError("the same input gave two results")
         after = unmask(first, hidden)

@@ -38,6 +38,7 @@ class Work:
 
     ``skipped`` is set where no stage may touch the block, or why none did. ``shared`` forbids
     question-aware stages. ``extractive`` turns false once a stage wrote text of its own.
+    ``lossless_only`` says why no other stage than a lossless one may touch it.
     ``stage_skips`` are the codes under which stages left the block as it was; ``dropped_by`` says
     of documents that left which stage dropped them, and why.
     """
@@ -49,8 +50,13 @@ class Work:
     shared: bool = False
     extractive: bool = True
     skipped: Skip | None = None
+    lossless_only: Skip | None = None
     stage_skips: list[Skip] = field(default_factory=list)
     dropped_by: dict[Source, str] = field(default_factory=dict)
+
+    def may_be_given_to(self, built: BuiltStage) -> bool:
+        """Whether this is one of the blocks that a stage is offered."""
+        return self.lossless_only is None or built.traits.lossless
 
     def note_dropped(self, after: Block, built: BuiltStage) -> None:
         """Note why documents that are not in ``after`` any more went."""
@@ -66,9 +72,16 @@ def fingerprint(name: str, identity: str, config_json: str) -> str:
     return hashlib.sha256(joined.encode()).hexdigest()
 
 
-def free_text(block: Block) -> str:
-    """A block's unprotected text, as one string: a block may have a hundred thousand spans."""
-    return "".join(span.text for span in block.spans if not span.protected)
+def free_text(block: Block, *, lossless: bool = False) -> str:
+    """A block's unprotected text, as one string: a block may have a hundred thousand spans.
+
+    With what a ``lossless`` stage may rewrite besides, where asked for.
+    """
+    return "".join(
+        span.text
+        for span in block.spans
+        if not span.protected or (lossless and block.may_rewrite(span))
+    )
 
 
 class Budget:

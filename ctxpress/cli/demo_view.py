@@ -29,6 +29,8 @@ NAMES = {
     Kind.TOOL_RESULT: "tool results",
     Kind.CODE: "code",
     Kind.JSON: "JSON",
+    Kind.LOG: "logs",
+    Kind.TABLE: "tables",
     Kind.PROSE: "prose",
     Kind.OPAQUE: "other parts",
 }

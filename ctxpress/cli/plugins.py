@@ -20,7 +20,7 @@ def plugins(
 
     from ctxpress.cli.terminal import create_console
     from ctxpress.config_file import load_config
-    from ctxpress.manager import create_plugin_manager
+    from ctxpress.manager import create_plugin_manager, option_names
 
     manager = create_plugin_manager(
         load_config(config).plugins.enabled if config else ("ctxpress",)
@@ -29,7 +29,7 @@ def plugins(
     for column in ("kind", "name", "distribution", "version", "options, or what it is for"):
         table.add_column(column, overflow="fold")
     for stage in manager.stages.values():
-        about = ", ".join(stage.config_model.model_fields)
+        about = ", ".join(option_names(stage.config_model))
         table.add_row("stage", stage.name, stage.distribution, stage.version, about)
     for scorer in manager.scorers.values():
         about = ", ".join(scorer.config_model.model_fields)

@@ -26,9 +26,12 @@ _WEIGHT = {
     Shape.COLUMNS: 0.7,
     Shape.WEAK: 1.0,
     Shape.STRONG: 2.0,
+    Shape.LOG: 2.0,
     Shape.TABLE: 1.0,
 }
 _ENOUGH = 2.0
+# A run is a log if at least this share of its lines are entries; the rest is what entries quote.
+_LOG_SHARE = 0.5
 # Up to this many lines of another look between two pieces of code belong to them (a docstring, a
 # wrapped message), if both pieces are at least as long as the bridge.
 # Lines that might be code themselves (comments, records) do not count, up to a limit.
@@ -207,8 +210,10 @@ def _weighed(lines: Sequence[_Line], first: int, last: int) -> _Run | None:
     if weight < _ENOUGH:
         return None
     if lines[first].shape is Shape.TABLE:
-        return _Run(first, last, Kind.OPAQUE)
-    return _Run(first, last, Kind.CODE)
+        return _Run(first, last, Kind.TABLE)
+    entries = sum(lines[at].shape is Shape.LOG for at in range(first, last + 1))
+    is_log = lines[first].shape is Shape.LOG and entries >= _LOG_SHARE * (last + 1 - first)
+    return _Run(first, last, Kind.LOG if is_log else Kind.CODE)
 
 
 def _bridged(runs: Iterator[_Run], lines: Sequence[_Line]) -> Iterator[_Run]:
@@ -223,9 +228,10 @@ def _bridged(runs: Iterator[_Run], lines: Sequence[_Line]) -> Iterator[_Run]:
         if len(gap) > _MAX_GAP:
             between = _MAX_GAP
         shorter = min(run.last - run.first, open_run.last - open_run.first) + 1
-        code = run.kind is Kind.CODE and open_run.kind is Kind.CODE
+        code = Kind.TABLE not in (run.kind, open_run.kind)
         if code and between <= min(_MAX_BRIDGE, shorter):
-            open_run = _Run(open_run.first, run.last, Kind.CODE)
+            kind = run.kind if run.kind is open_run.kind else Kind.CODE
+            open_run = _Run(open_run.first, run.last, kind)
         else:
             yield open_run
             open_run = run

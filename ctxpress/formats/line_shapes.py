@@ -22,8 +22,9 @@ class Shape(IntEnum):
     RECORD = 2  # `key: value`; a dump where several follow each other
     COLUMNS = 3  # separated values; a dump where several follow each other
     WEAK = 4  # code where several follow each other
-    STRONG = 5  # code, a log or a listing even alone
-    TABLE = 6  # a row of a Markdown or text table
+    STRONG = 5  # code or a listing even alone
+    LOG = 6  # an entry of a log even alone
+    TABLE = 7  # a row of a Markdown or text table
 
 
 _LEVEL = r"(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|FATAL|CRITICAL|SEVERE)"
@@ -51,12 +52,12 @@ _STRONG = re.compile(
     | [-dlbcps][-rwxsStT]{{9}}[+@.]?[ ] | total[ ]\d+$
     | [A-Z_][A-Z0-9_]{{2,}}=\S* | export[ ]\w+=
     # logs
-    | \[?\d{{4}}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+|Z|[+-]\d\d:?\d\d)
+    | (?P<log>\[?\d{{4}}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+|Z|[+-]\d\d:?\d\d)
     | \[?\d{{4}}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d(?::\d\d)?\]?[ ]*[|:-]?[ ]*
       [\[(]?(?:{_LEVEL}\b|\[|\w+\[\d+\]|\w+=)
     | [A-Z][a-z]{{2}}[ ][ \d]\d[ ]\d\d:\d\d:\d\d[ ] | \d{{1,3}}(?:\.\d{{1,3}}){{3}}[ ]\S+[ ]\S+[ ]\[
     | \[{_LEVEL}\] | {_LEVEL}(?:[ ]{{2,}}|[ ]\[|[ ]-[ ]) | (?:INFO|DEBUG|TRACE|ERROR):[ ]
-    | \[?\d\d:\d\d:\d\d[.,]\d{{3}} | npm[ ](?:ERR!|WARN)
+    | \[?\d\d:\d\d:\d\d[.,]\d{{3}} | npm[ ](?:ERR!|WARN))
     # test runners, compilers, search tools
     | ={{5,}} | _{{5,}} | (?:PASSED|FAILED|ERROR|SKIPPED|XFAIL)[ ][\w./-]+
     | [\w./-]+\.\w+(?:::\S+)*[ ]+(?:[.FEsxX]+(?:[ ]|$)|PASSED|FAILED|ERROR|SKIPPED)
@@ -143,10 +144,13 @@ def shape_of(line: str) -> Shape:
     if _PLAIN.match(head) and head[-1] not in ";{}(" and not _BLOCK_WORD.match(head):
         if "  " not in head and "\t" not in head:
             return _dense(line)
-    if "|" in head and _TABLE.match(head):
+    if ("|" in head or head[0] == "+") and _TABLE.match(head):
         return Shape.TABLE
     bracketed = head[-1] in _BRACKETED_END
-    if _STRONG.match(head) or (bracketed and _STRONG_END.match(head)):
+    strong = _STRONG.match(head)
+    if strong:
+        return Shape.LOG if strong["log"] else Shape.STRONG
+    if bracketed and _STRONG_END.match(head):
         return Shape.STRONG
     if _WEAK.match(head) or (bracketed and _WEAK_END.match(head)):
         return Shape.WEAK

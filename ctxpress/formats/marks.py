@@ -25,8 +25,9 @@ class Mark(NamedTuple):
 def join(marks: Iterable[Mark], text: str) -> list[Mark]:
     """The same cover as ``marks`` in order and without overlaps.
 
-    Where marks overlap, the one that starts first gives the kind. White space between two marks
-    becomes part of the first: between two protected things there is nothing to compress.
+    Where marks overlap, the one that starts first gives the kind, and what holds something pinned
+    is pinned. White space between two marks becomes part of the first: between two protected
+    things there is nothing to compress.
     """
     joined: list[Mark] = []
     for start, end, kind, pinned in sorted(marks, key=_outermost_first):
@@ -35,6 +36,8 @@ def join(marks: Iterable[Mark], text: str) -> list[Mark]:
                 joined.append(Mark(start, end, kind, pinned))
             continue
         last = joined[-1]
+        if pinned and start < last.end:
+            last = joined[-1] = last._replace(pinned=True)
         start = max(start, last.end)
         if end <= start:
             continue
