@@ -4,4 +4,9 @@ from __future__ import annotations
 
 __all__ = ["BUILTIN_PLUGINS"]
 
-BUILTIN_PLUGINS = ("ctxpress.plugins.compact", "ctxpress.plugins.token_classification")
+BUILTIN_PLUGINS = (
+    "ctxpress.plugins.compact",
+    "ctxpress.plugins.restructure",
+    "ctxpress.plugins.scorers",
+    "ctxpress.plugins.token_classification",
+)

@@ -36,7 +36,7 @@ class BundledConfig(BaseModel):
 
     read_at_least: Annotated[int, Field(ge=1, le=10_000)] = 6
     read_at_most: Annotated[int, Field(ge=1, le=10_000)] = 64
-    sure: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    sure: Annotated[float, Field(gt=0, lt=1)] = 0.75
 
 
 class VectorsConfig(BaseModel):
