@@ -218,8 +218,9 @@ class RequestCompressor:
     ) -> PipelineResult:
         """Run a pipeline over a document that the caller built, outside any conversation.
 
-        Equal documents with equal options and pipelines give equal results. What makes them
-        equal is all of their content: a caller may leave out digests, or protect other spans.
+        Equal documents with equal questions, options and pipelines give equal results. What makes
+        documents equal is all of their content: a caller may leave out digests, or protect other
+        spans. The question is no part of them, but it decides what is kept of them.
 
         :raises StageError: a stage failed and the pipeline is ``strict``.
         :raises ConfigError: ``policy.pipeline`` names nothing, or is missing.
@@ -229,7 +230,8 @@ class RequestCompressor:
             raise ConfigError("name a pipeline")
         size = sum(len(block.original) for block in document.blocks)
         content = await aside(self._executor, size, lambda: content_digest(document))
-        apart = f"{entry.pipeline.name} {entry.pipeline.version} {options}".encode() + content
+        pipeline = f"{entry.pipeline.name} {entry.pipeline.version} {options}"
+        apart = f"{pipeline} {document.model!r} {document.questions!r}".encode() + content
         return await entry.pipeline.run(
             dataclasses.replace(document, seed=document.seed + apart),
             namespace=policy.namespace,

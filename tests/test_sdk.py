@@ -229,6 +229,20 @@ async def test_a_held_pipeline_tells_documents_of_ones_own_apart():
         assert second.document.blocks[0].kept != first.document.blocks[0].kept
 
 
+async def test_a_held_pipeline_decides_anew_for_another_question():
+    def document(question):
+        spans = (Span.of(TEXT, 0, len(TEXT), Kind.DOCUMENT, protected=False),)
+        block = Block(pointer="/0", role=Role.USER, turn=0, message=0, original=TEXT, spans=spans)
+        return ContextDocument(blocks=(block,), questions=(question,))
+
+    questions = ["What did the members agree on?", "When is the offer valid?", None]
+    async with ctxpress.Pipeline.from_stages({"use": "token_classification"}) as pipeline:
+        held = [(await pipeline.run(document(q), keep_ratio=0.3)).document for q in questions]
+    alone = [ctxpress.compress(TEXT, keep_ratio=0.3, question=q).text for q in questions]
+    assert [one.blocks[0].text for one in held] == alone
+    assert len(set(alone)) == 3
+
+
 def test_a_title_may_hold_what_json_cannot():
     document = {"text": TEXT, "title": "lone \ud800", "id": "\udc00"}
     result = ctxpress.compress_documents(None, [document], keep_ratio=0.5)
