@@ -193,9 +193,17 @@ class RequestCompressor:
         return CompressedMessages(messages=rendered, report=result.report)
 
     async def compress_documents(
-        self, question: str | None, documents: Sequence[DocumentLike], policy: RequestPolicy
+        self,
+        question: str | None,
+        documents: Sequence[DocumentLike],
+        policy: RequestPolicy,
+        *,
+        target_tokens: int | None = None,
+        model: str | None = None,
     ) -> CompressedDocuments:
         """Compress retrieved documents for a question; nothing of a conversation is remembered.
+
+        ``target_tokens`` is a budget for all of them together, in tokens of ``model``.
 
         :raises ConfigError: a document of a wrong shape, or an unknown or missing pipeline.
         :raises StageError: a stage failed and the pipeline is ``strict``.
@@ -208,9 +216,13 @@ class RequestCompressor:
         document = await aside(
             self._executor,
             sum(len(one.text) for one in given),
-            lambda: to_context(given, question=question, model=None, options=parse_options),
+            lambda: to_context(given, question=question, model=model, options=parse_options),
         )
-        wanted = RunOptions(keep_ratio=policy.keep_ratio, applied=policy.mode == "on")
+        wanted = RunOptions(
+            keep_ratio=policy.keep_ratio,
+            target_tokens=target_tokens,
+            applied=policy.mode == "on",
+        )
         return compressed_documents(given, await self.compress_document(document, policy, wanted))
 
     async def compress_document(
