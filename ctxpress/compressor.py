@@ -193,9 +193,17 @@ class RequestCompressor:
         return CompressedMessages(messages=rendered, report=result.report)
 
     async def compress_documents(
-        self, question: str | None, documents: Sequence[DocumentLike], policy: RequestPolicy
+        self,
+        question: str | None,
+        documents: Sequence[DocumentLike],
+        policy: RequestPolicy,
+        *,
+        target_tokens: int | None = None,
+        model: str | None = None,
     ) -> CompressedDocuments:
         """Compress retrieved documents for a question; nothing of a conversation is remembered.
+
+        ``target_tokens`` is a budget for all of them together, in tokens of ``model``.
 
         :raises ConfigError: a document of a wrong shape, or an unknown or missing pipeline.
         :raises StageError: a stage failed and the pipeline is ``strict``.
@@ -208,9 +216,13 @@ class RequestCompressor:
         document = await aside(
             self._executor,
             sum(len(one.text) for one in given),
-            lambda: to_context(given, question=question, model=None, options=parse_options),
+            lambda: to_context(given, question=question, model=model, options=parse_options),
         )
-        wanted = RunOptions(keep_ratio=policy.keep_ratio, applied=policy.mode == "on")
+        wanted = RunOptions(
+            keep_ratio=policy.keep_ratio,
+            target_tokens=target_tokens,
+            applied=policy.mode == "on",
+        )
         return compressed_documents(given, await self.compress_document(document, policy, wanted))
 
     async def compress_document(
@@ -218,8 +230,9 @@ class RequestCompressor:
     ) -> PipelineResult:
         """Run a pipeline over a document that the caller built, outside any conversation.
 
-        Equal documents with equal options and pipelines give equal results. What makes them
-        equal is all of their content: a caller may leave out digests, or protect other spans.
+        Equal documents with equal questions, options and pipelines give equal results. What makes
+        documents equal is all of their content: a caller may leave out digests, or protect other
+        spans. The question is no part of them, but it decides what is kept of them.
 
         :raises StageError: a stage failed and the pipeline is ``strict``.
         :raises ConfigError: ``policy.pipeline`` names nothing, or is missing.
@@ -229,7 +242,8 @@ class RequestCompressor:
             raise ConfigError("name a pipeline")
         size = sum(len(block.original) for block in document.blocks)
         content = await aside(self._executor, size, lambda: content_digest(document))
-        apart = f"{entry.pipeline.name} {entry.pipeline.version} {options}".encode() + content
+        pipeline = f"{entry.pipeline.name} {entry.pipeline.version} {options}"
+        apart = f"{pipeline} {document.model!r} {document.questions!r}".encode() + content
         return await entry.pipeline.run(
             dataclasses.replace(document, seed=document.seed + apart),
             namespace=policy.namespace,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -17,24 +18,30 @@ _TEXT_COST = 100  # what counting a short text takes, in characters
 
 
 class CountCache:
-    """Counts by text hash, the least recently used forgotten first. Not a record of texts."""
+    """Counts by text hash, the least recently used forgotten first. Not a record of texts.
+
+    Thread-safe: a held pipeline counts on every event loop that it is used from.
+    """
 
     def __init__(self, max_entries: int = 65_536) -> None:
         self._max_entries = max_entries
         self._counts: OrderedDict[bytes, int] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, key: bytes) -> int | None:
         """The count under ``key``."""
-        count = self._counts.get(key)
-        if count is not None:
-            self._counts.move_to_end(key)
-        return count
+        with self._lock:
+            count = self._counts.get(key)
+            if count is not None:
+                self._counts.move_to_end(key)
+            return count
 
     def put(self, key: bytes, count: int) -> None:
         """Remember a count."""
-        self._counts[key] = count
-        if len(self._counts) > self._max_entries:
-            self._counts.popitem(last=False)
+        with self._lock:
+            self._counts[key] = count
+            if len(self._counts) > self._max_entries:
+                self._counts.popitem(last=False)
 
 
 class Counting:

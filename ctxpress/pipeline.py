@@ -107,6 +107,11 @@ class Pipeline:
         self._runner = StageRunner(self._stages, memo, executor)
 
     @property
+    def stages(self) -> tuple[BuiltStage, ...]:
+        """The stages, in order."""
+        return self._stages
+
+    @property
     def version(self) -> str:
         """A hash over all stages' fingerprints: changes whenever the pipeline's output could."""
         joined = "\n".join(stage.fingerprint for stage in self._stages)

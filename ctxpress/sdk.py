@@ -7,12 +7,10 @@ also from inside a running loop (notebooks). Without ``config`` the presets are 
 
 from __future__ import annotations
 
-import asyncio
 import functools
-from collections.abc import Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ctxpress.assembly import create_compressor
 from ctxpress.cache.key import Namespace, load_secret, state_dir
@@ -25,15 +23,10 @@ from ctxpress.formats.options import ParseOptions
 from ctxpress.formats.segmentation import segment
 from ctxpress.manager import PluginManager, create_plugin_manager
 from ctxpress.nearest import did_you_mean
-from ctxpress.passages import (
-    DocumentLike,
-    compressed_documents,
-    document_of_texts,
-    read_documents,
-    to_context,
-)
+from ctxpress.passages import DocumentLike, document_of_texts
 from ctxpress.pipeline import PipelineResult, RunOptions
 from ctxpress.results import CompressedDocuments, CompressedMessageList, CompressedText
+from ctxpress.waiting import wait
 
 __all__ = [
     "Pipeline",
@@ -43,9 +36,8 @@ __all__ = [
     "compress",
     "compress_documents",
     "compress_messages",
+    "open_pipeline",
 ]
-
-T = TypeVar("T")
 
 DEFAULT_KEEP_RATIO = 0.5
 DEFAULT_STAGE: Mapping[str, Any] = {"use": "token_classification"}
@@ -55,8 +47,9 @@ PATIENT_MS = 86_400_000.0  # a caller of the SDK waits; time budgets are for req
 class Pipeline:
     """A named pipeline held for many calls: plugins are loaded and models shared.
 
-    Conversations are remembered in ``store`` (law 3: a growing conversation keeps its compressed
-    prefix); ``memory://`` lasts as long as this object. Close it, or use ``async with``.
+    It may be called from several threads, each with its own event loop. Conversations are
+    remembered in ``store`` (law 3: a growing conversation keeps its compressed prefix);
+    ``memory://`` lasts as long as this object. Close it, or use ``async with``.
     """
 
     def __init__(
@@ -87,9 +80,15 @@ class Pipeline:
 
     @classmethod
     def from_stages(
-        cls, *stages: Mapping[str, Any], strict: bool = False, store: str = "memory://"
+        cls,
+        *stages: Mapping[str, Any],
+        strict: bool = False,
+        store: str = "memory://",
+        manager: PluginManager | None = None,
     ) -> Pipeline:
         """A pipeline of stages given as mappings: ``{"use": "token_classification", …}``.
+
+        ``manager`` holds the plugins that register them; without one these are the built-in ones.
 
         :raises ConfigError: a stage or an option is wrong.
         """
@@ -102,7 +101,17 @@ class Pipeline:
         return cls(
             "custom",
             Config(version=1, store=store, pipelines={"custom": config}),
-            manager=_default_manager(),
+            manager=manager or _default_manager(),
+        )
+
+    @property
+    def question_stages(self) -> tuple[str, ...]:
+        """The names of the stages that cannot work without a question."""
+        stages = self._compressor.pipelines[self.name].pipeline.stages
+        return tuple(
+            stage.name
+            for stage in stages
+            if stage.traits.query_aware and not stage.traits.query_optional
         )
 
     async def run(self, document: ContextDocument, **options: Any) -> PipelineResult:
@@ -135,6 +144,29 @@ class Pipeline:
             _read_messages(messages), model, self._policy(keep_ratio)
         )
         return CompressedMessageList(messages=result.messages, report=result.report)
+
+    async def compress_documents(
+        self,
+        question: str | None,
+        documents: Sequence[DocumentLike],
+        *,
+        keep_ratio: float | None = None,
+        budget_tokens: int | None = None,
+        model: str | None = None,
+    ) -> CompressedDocuments:
+        """Compress retrieved documents for a question; see :func:`acompress_documents`.
+
+        Without ``keep_ratio`` and ``budget_tokens`` the stages' own ratios hold. Equal documents
+        with an equal question give equal results while the store remembers them.
+
+        :raises ConfigError: a ratio out of (0, 1], a budget below 1, a document of a wrong shape.
+        """
+        _expect("question", question, str, None)
+        _expect("model", model, str, None)
+        _check(keep_ratio, budget_tokens, "budget_tokens")
+        return await self._compressor.compress_documents(
+            question, documents, self._policy(keep_ratio), target_tokens=budget_tokens, model=model
+        )
 
     async def aclose(self) -> None:
         """Release threads and the store."""
@@ -178,7 +210,7 @@ async def acompress(
     options = ParseOptions()
     spans = segment(text, role=Role.USER, kind=Kind.PROSE, options=options, ask=False)
     ratio = _ratio(keep_ratio, target_tokens, pipeline)
-    async with _open(pipeline, config, strict=strict) as held:
+    async with open_pipeline(pipeline, config=config, strict=strict) as held:
         document = document_of_texts([(text, spans)], question=question, model=model)
         result = await held.run(document, keep_ratio=ratio, target_tokens=target_tokens)
     block = result.document.blocks[0]
@@ -203,7 +235,7 @@ async def acompress_messages(
     """
     _check(keep_ratio, None)
     _read_messages(messages)
-    async with _open(pipeline, config, strict=False) as held:
+    async with open_pipeline(pipeline, config=config) as held:
         return await held.compress_messages(messages, model=model, keep_ratio=keep_ratio)
 
 
@@ -224,44 +256,56 @@ async def acompress_documents(
 
     :raises ConfigError: a ratio out of (0, 1], or an unknown pipeline.
     """
-    _expect("question", question, str, None)
-    _expect("model", model, str, None)
-    _check(keep_ratio, budget_tokens, "budget_tokens")
-    given = read_documents(documents)
     ratio = _ratio(keep_ratio, budget_tokens, pipeline)
-    async with _open(pipeline, config, strict=False) as held:
-        document = to_context(given, question=question, model=model, options=ParseOptions())
-        result = await held.run(document, keep_ratio=ratio, target_tokens=budget_tokens)
-    return compressed_documents(given, result)
+    async with open_pipeline(pipeline, config=config) as held:
+        return await held.compress_documents(
+            question, documents, keep_ratio=ratio, budget_tokens=budget_tokens, model=model
+        )
+
+
+def open_pipeline(
+    name: str | None = None,
+    *,
+    config: str | Path | None = None,
+    stages: Sequence[Mapping[str, Any]] | None = None,
+    strict: bool = False,
+) -> Pipeline:
+    """The pipeline that a caller means: of a file, a preset, of stages, or the default stage.
+
+    ``strict`` is for pipelines of stages; the others say so themselves.
+
+    :raises ConfigError: names that contradict each other, or mean nothing.
+    """
+    if stages is not None:
+        if name is not None or config is not None:
+            raise ConfigError("give stages, or the name of a pipeline, not both")
+        return Pipeline.from_stages(*stages, strict=strict)
+    if config is not None:
+        if name is None:
+            raise ConfigError("name the pipeline of the configuration file: pipeline='…'")
+        return Pipeline.from_file(config, name)
+    if name is not None:
+        return Pipeline(name, Config(version=1, store="memory://"), manager=_default_manager())
+    return Pipeline.from_stages(DEFAULT_STAGE, strict=strict)
 
 
 def compress(text: str, **options: Any) -> CompressedText:
     """:func:`acompress`, waited for."""
-    return _wait(acompress(text, **options))
+    return wait(acompress(text, **options))
 
 
 def compress_messages(
     messages: Sequence[Mapping[str, Any]], **options: Any
 ) -> CompressedMessageList:
     """:func:`acompress_messages`, waited for."""
-    return _wait(acompress_messages(messages, **options))
+    return wait(acompress_messages(messages, **options))
 
 
 def compress_documents(
     question: str | None, documents: Sequence[DocumentLike], **options: Any
 ) -> CompressedDocuments:
     """:func:`acompress_documents`, waited for."""
-    return _wait(acompress_documents(question, documents, **options))
-
-
-def _open(pipeline: str | None, config: str | Path | None, *, strict: bool) -> Pipeline:
-    if config is not None:
-        if pipeline is None:
-            raise ConfigError("name the pipeline of the configuration file: pipeline='…'")
-        return Pipeline.from_file(config, pipeline)
-    if pipeline is not None:
-        return Pipeline(pipeline, Config(version=1, store="memory://"), manager=_default_manager())
-    return Pipeline.from_stages(DEFAULT_STAGE, strict=strict)
+    return wait(acompress_documents(question, documents, **options))
 
 
 @functools.cache
@@ -331,13 +375,3 @@ def _ratio(
     if keep_ratio is None and budget_tokens is None and pipeline is None:
         return DEFAULT_KEEP_RATIO
     return keep_ratio
-
-
-def _wait(work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work`` to its end, on a thread of its own where a loop is running already."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(max_workers=1) as executor:
-        return executor.submit(asyncio.run, work).result()

@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nearest": set(),
     "document": set(),
     "resources": {"errors", "relevance"},
+    "waiting": set(),
     "languages": {"document", "models", "stage"},
     "stage": {"document", "errors"},
     "report": {"stage"},

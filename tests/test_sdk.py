@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 import ctxpress
 from ctxpress.document import Block, ContextDocument, Kind, Role, Span
+from ctxpress.hookspecs import hookimpl
+from ctxpress.manager import create_plugin_manager
+from ctxpress.waiting import wait
 from tests.conversations import prose
+from tests.core.stages import EveryOtherWord
 
 TEXT = prose("sdk", 30)
 CODE = "```python\nprint('as it is')\n```"
 MIXED = f"{TEXT}\n\n{CODE}\n\nSee https://example.com/a?b=c and <keep>{TEXT}</keep>."
+
+
+class NoOptions(BaseModel):
+    """A stage without options."""
 
 
 def test_a_text_is_made_of_the_ranges_that_were_kept():
@@ -227,6 +238,104 @@ async def test_a_held_pipeline_tells_documents_of_ones_own_apart():
         assert protected.document.blocks[0].text == TEXT
         second = await pipeline.run(document(other, False))
         assert second.document.blocks[0].kept != first.document.blocks[0].kept
+
+
+async def test_a_held_pipeline_decides_anew_for_another_question():
+    def document(question):
+        spans = (Span.of(TEXT, 0, len(TEXT), Kind.DOCUMENT, protected=False),)
+        block = Block(pointer="/0", role=Role.USER, turn=0, message=0, original=TEXT, spans=spans)
+        return ContextDocument(blocks=(block,), questions=(question,))
+
+    questions = ["What did the members agree on?", "When is the offer valid?", None]
+    async with ctxpress.Pipeline.from_stages({"use": "token_classification"}) as pipeline:
+        held = [(await pipeline.run(document(q), keep_ratio=0.3)).document for q in questions]
+    alone = [ctxpress.compress(TEXT, keep_ratio=0.3, question=q).text for q in questions]
+    assert [one.blocks[0].text for one in held] == alone
+    assert len(set(alone)) == 3
+
+
+def test_a_held_pipeline_works_on_every_loop():
+    question = "When is the offer valid?"
+    lists = [[prose(f"{a}{b}", 12) for b in range(3)] for a in range(6)]
+    alone = [
+        ctxpress.compress_documents(question, documents, keep_ratio=0.4).text for documents in lists
+    ]
+    pipeline = ctxpress.Pipeline.from_stages({"use": "token_classification"})
+
+    def call(number):
+        work = pipeline.compress_documents(question, lists[number % 6], keep_ratio=0.4)
+        return asyncio.run(work).text
+
+    with ThreadPoolExecutor(max_workers=6) as executor:
+        assert list(executor.map(call, range(18))) == alone * 3
+    asyncio.run(pipeline.aclose())
+
+
+@pytest.mark.parametrize("store", ["disk://{folder}", "{redis}"])
+def test_a_stores_connections_follow_the_loops(store, tmp_path, redis_server):
+    url = store.format(folder=tmp_path, redis=redis_server.url)
+    pipeline = ctxpress.Pipeline.from_stages(
+        {"use": "token_classification"}, store=url, strict=True
+    )
+    texts = [
+        asyncio.run(pipeline.compress_documents(None, [TEXT], keep_ratio=0.4)).text
+        for _ in range(3)
+    ]
+    assert texts == [ctxpress.compress_documents(None, [TEXT], keep_ratio=0.4).text] * 3
+    asyncio.run(pipeline.aclose())
+
+
+async def test_a_held_pipeline_shares_a_budget_out_over_documents():
+    async with ctxpress.Pipeline.from_stages({"use": "token_classification"}) as pipeline:
+        documents = [prose("one", 20), prose("two", 60)]
+        result = await pipeline.compress_documents(None, documents, budget_tokens=300)
+        assert 240 <= result.tokens_after <= 300
+        with pytest.raises(ctxpress.CtxpressError, match="not both"):
+            await pipeline.compress_documents(None, documents, budget_tokens=9, keep_ratio=0.5)
+
+
+def test_the_protection_of_a_file_holds_for_documents(tmp_path):
+    path = tmp_path / "ctxpress.yaml"
+    path.write_text(
+        "version: 1\nstore: memory://\npipelines:\n  rag:\n    min_tokens: 0\n"
+        "    protect: {terms: [members]}\n"
+        "    stages:\n      - {use: token_classification, keep_ratio: 0.1}\n"
+    )
+    text = prose("members", 20) + " The members met."
+    result = ctxpress.compress_documents(None, [text], pipeline="rag", config=path)
+    assert result.text.count("members") == text.count("members") > 0
+
+
+def test_context_variables_are_seen_inside_a_running_loop():
+    variable = contextvars.ContextVar("variable", default="unset")
+
+    async def read():
+        return variable.get()
+
+    async def main():
+        variable.set("inner")
+        return wait(read())
+
+    variable.set("outer")
+    assert wait(read()) == "outer"
+    assert asyncio.run(main()) == "inner"
+
+
+def test_a_pipeline_names_the_stages_that_need_a_question():
+    def register(**traits):
+        stage = EveryOtherWord(**traits)
+
+        class Plugin:
+            @hookimpl
+            def register_stages(self, register):
+                register("halve", lambda config, resources: stage, NoOptions)
+
+        manager = create_plugin_manager(plugins=[Plugin()])
+        return ctxpress.Pipeline.from_stages({"use": "halve"}, manager=manager).question_stages
+
+    assert register() == ()
+    assert register(query_aware=True) == ("halve",)
+    assert register(query_aware=True, query_optional=True) == ()
 
 
 def test_a_title_may_hold_what_json_cannot():
