@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from ctxpress.document import Block, ContextDocument, Kind, Range, Source, Span
 from ctxpress.elements import arrangements
 
-__all__ = ["Passage", "arrange", "passages_of"]
+__all__ = ["Passage", "arrange", "passages_of", "shortened"]
 
 _JOINT = "\n"
 """Between the texts of a document that is made of several."""
@@ -49,6 +49,11 @@ class Passage:
     fixed: tuple[Range, ...] = ()
     _spots: tuple[_Spot, ...] = field(default=(), repr=False)
     _blocks: tuple[int, ...] = field(default=(), repr=False)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The indexes of the blocks that it stands in, ascending."""
+        return self._blocks
 
 
 def passages_of(document: ContextDocument) -> tuple[Passage, ...]:
@@ -241,7 +246,10 @@ def _place_elements(
                 blocks[index] = block.without_text()
                 continue
             slot = slots[number] if slots[number] != _index(block) else None
-            spans = tuple(_cut_spans(block, index, passage, cuts))
+            own = [
+                (at, span) for at, span in enumerate(block.spans) if span.source == passage.source
+            ]
+            spans = tuple(_cut_spans(block, index, own, passage, cuts))
             if not any(span.text.strip() for span in spans):
                 spans = block.spans  # of several texts, none may become blank
             blocks[index] = dataclasses.replace(block, spans=spans, slot=slot)
@@ -261,6 +269,10 @@ def _place_stretches(
     (index,) = passages[members[0]]._blocks
     block = blocks[index]
     mine = {passages[number].source: number for number in members}
+    held: dict[Source, list[tuple[int, Span]]] = {}
+    for position, span in enumerate(block.spans):
+        if span.source is not None:
+            held.setdefault(span.source, []).append((position, span))
     queue = iter(wanted)
     spans: list[Span] = []
     met: set[Source] = set()
@@ -274,7 +286,8 @@ def _place_stretches(
         met.add(span.source)
         following = next(queue, None)
         if following is not None:
-            spans += _cut_spans(block, index, passages[following], cuts)
+            passage = passages[following]
+            spans += _cut_spans(block, index, held[passage.source], passage, cuts)
         elif spans and _is_separator(spans[-1]):
             spans.pop()
     blocks[index] = block.with_spans(tuple(spans))
@@ -284,14 +297,21 @@ def _is_separator(span: Span) -> bool:
     return span.source is None and not span.protected and span.text.isspace()
 
 
-def _cut_spans(block: Block, index: int, passage: Passage, cuts: _Cuts) -> Iterator[Span]:
-    """The spans of a passage in this block, markup included, cut to the ranges."""
+def _cut_spans(
+    block: Block,
+    index: int,
+    own: Iterable[tuple[int, Span]],
+    passage: Passage,
+    cuts: _Cuts,
+) -> Iterator[Span]:
+    """The spans of a passage in this block, markup included, cut to the ranges.
+
+    ``own``: these spans with their places in the block.
+    """
     inside = {spot.span: spot for spot in passage._spots if spot.block == index}
     cut = cuts.ranges.get(passage.number)
     head = cuts.heads.get(passage.number) if index == passage._blocks[0] else None
-    for number, span in enumerate(block.spans):
-        if span.source != passage.source:
-            continue
+    for number, span in own:
         spot = inside.get(number)
         if spot is not None and head:
             yield Span(
@@ -309,11 +329,11 @@ def _cut_spans(block: Block, index: int, passage: Passage, cuts: _Cuts) -> Itera
         if pieces == [Range(0, len(span.text))]:
             yield span
         elif pieces:
-            yield _shortened(span, block.original, pieces)
+            yield shortened(span, block.original, pieces)
 
 
-def _shortened(span: Span, original: str, pieces: Sequence[Range]) -> Span:
-    """The span cut to ranges of its text; whole where an earlier stage wrote it."""
+def shortened(span: Span, original: str, pieces: Sequence[Range]) -> Span:
+    """The span cut to ascending ranges of its text; whole where an earlier stage wrote it."""
     if span.text != "".join(original[start:end] for start, end in span.kept):
         return span
     return span.keep(original, tuple(_through(span.kept, pieces)))

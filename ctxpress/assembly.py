@@ -50,7 +50,7 @@ def build_pipeline(
 ) -> Pipeline:
     """Build one pipeline.
 
-    :raises ConfigError: a stage or an option is wrong; the message names the pipeline.
+    :raises ConfigError: a stage, its place or an option is wrong; the message names the pipeline.
     """
     stages = []
     for number, stage in enumerate(config.stages):
@@ -58,6 +58,8 @@ def build_pipeline(
             stages.append(manager.build_stage(stage.use, stage.options))
         except ConfigError as error:
             raise ConfigError(f"pipelines.{name}.stages[{number}]: {error}") from error
+    for number, problem in manager.misplaced([stage.use for stage in config.stages]):
+        raise ConfigError(f"pipelines.{name}.stages[{number}]: {problem}")
     settings = PipelineSettings(
         min_tokens=config.min_tokens, deadline_ms=config.deadline_ms, strict=config.strict
     )

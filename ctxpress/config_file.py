@@ -61,13 +61,15 @@ def validate_stage_options(
 def load_config_and_plugins(path: str | Path) -> tuple[Config, PluginManager]:
     """Read a file, load the plugins that it enables, check its stages against them.
 
-    :raises ConfigError: as :func:`load_config` and :func:`validate_stage_options`, or a plugin
-        that the file enables cannot be loaded.
+    :raises ConfigError: as :func:`load_config` and :func:`validate_stage_options`, a stage stands
+        where it may not, or a plugin that the file enables cannot be loaded.
     """
     source = read_source(path)
     config = _parse(Config, source)
     manager = _plugins_of(config, source)
     validate_stage_options(config, _models(manager), source)
+    if problems := _order_problems(config, manager):
+        raise first_error(source, problems)
     return config, manager
 
 
@@ -80,9 +82,10 @@ def check_config(path: str | Path) -> list[str]:
     config, problems = validate_values(Config, source.data)
     if config is not None:
         try:
-            problems = _stage_problems(config, _models(_plugins_of(config, source)))
+            manager = _plugins_of(config, source)
         except ConfigError as error:
             return [str(error)]
+        problems = _stage_problems(config, _models(manager)) + _order_problems(config, manager)
     problems.sort(key=lambda problem: source.line_of(problem.path))
     return [str(source.error(problem.path, problem.message)) for problem in problems]
 
@@ -116,6 +119,14 @@ def _plugins_of(config: Config, source: Source) -> PluginManager:
 
 def _models(manager: PluginManager) -> dict[str, type[BaseModel]]:
     return {name: stage.config_model for name, stage in manager.stages.items()}
+
+
+def _order_problems(config: Config, manager: PluginManager) -> list[Problem]:
+    return [
+        Problem(path=("pipelines", name, "stages", number, "use"), message=message)
+        for name, pipeline in config.pipelines.items()
+        for number, message in manager.misplaced([stage.use for stage in pipeline.stages])
+    ]
 
 
 def _stage_problems(config: Config, stage_models: StageModels) -> list[Problem]:

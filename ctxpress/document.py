@@ -204,6 +204,11 @@ class ContextDocument:
     stage must not depend on one. ``model`` names the target model. ``seed`` stands for earlier
     turns that are not in the body (``previous_response_id``). ``questions`` are those of the
     turns; formats find only the newest turn's, since nothing of earlier ones is decided again.
+
+    ``earlier`` are the texts that stand before all of ``blocks`` in the conversation, as the model
+    is sent them. Only stages of scope ``turn`` are given any, and none for a block of a prefix that
+    many conversations share. ``drop_reasons`` is how a stage says why single documents left, where
+    its ``drop_reason`` does not fit: the pointer of a block, the document in it, the reason.
     """
 
     blocks: tuple[Block, ...]
@@ -211,6 +216,8 @@ class ContextDocument:
     question: str | None = None
     seed: bytes = b""
     questions: tuple[str | None, ...] = ()
+    earlier: tuple[str, ...] = ()
+    drop_reasons: tuple[tuple[str, Source, str], ...] = ()
 
     @property
     def last_turn(self) -> int:

@@ -35,13 +35,19 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class RegisterStage(Protocol):
-    """``register(name, factory, config_model)``; ``factory(config, resources)`` makes a stage."""
+    """``register(name, factory, config_model)``; ``factory(config, resources)`` makes a stage.
+
+    ``final``: nothing may follow the stage in a pipeline. A configuration where something does is
+    an error, and the stage is told the ``target_tokens`` of a request.
+    """
 
     def __call__(
         self,
         name: str,
         factory: Callable[[Any, Resources], Stage],
         config_model: type[BaseModel],
+        *,
+        final: bool = False,
     ) -> None: ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -29,13 +29,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration(Generic[T]):
-    """One registered stage or scorer and where it came from."""
+    """One registered stage or scorer and where it came from.
+
+    Nothing may follow a ``final`` stage.
+    """
 
     name: str
     factory: Callable[[Any, Resources], T]
     config_model: type[BaseModel]
     distribution: str
     version: str
+    final: bool = False
 
 
 class PluginManager:
@@ -52,6 +56,15 @@ class PluginManager:
         self.observers = dict(observers)
         self.resources = Resources(self._create_scorer)
 
+    def misplaced(self, names: Sequence[str]) -> list[tuple[int, str]]:
+        """What is wrong with the order of the stages called ``names``: place and sentence."""
+        final = [name for name, stage in self.stages.items() if stage.final]
+        return [
+            (number, f"stage {name!r} must be the last, and {names[number + 1]!r} follows it")
+            for number, name in enumerate(names[:-1])
+            if name in final
+        ]
+
     def build_stage(self, name: str, options: Mapping[str, Any]) -> BuiltStage:
         """Build a stage from its options.
 
@@ -64,6 +77,7 @@ class PluginManager:
             name=name,
             stage=stage,
             fingerprint=fingerprint(name, stage.identity, config.model_dump_json()),
+            final=registration.final,
         )
 
     def _create_scorer(self, name: str, options: Mapping[str, Any]) -> RelevanceScorer:
@@ -128,6 +142,8 @@ def _collect(manager: pluggy.PluginManager, origin: Mapping[int, tuple[str, str]
                 name: str,
                 factory: Callable[[Any, Resources], Any],
                 config_model: type[BaseModel],
+                *,
+                final: bool = False,
                 distribution: str = distribution,
                 version: str = version,
             ) -> None:
@@ -138,6 +154,7 @@ def _collect(manager: pluggy.PluginManager, origin: Mapping[int, tuple[str, str]
                     config_model=config_model,
                     distribution=distribution,
                     version=version,
+                    final=final,
                 )
 
             implementation.function(register=register)

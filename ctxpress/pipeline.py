@@ -147,7 +147,7 @@ class Pipeline:
         try:
             reports = await self._runner.run(
                 work,
-                plan.document,
+                document.with_blocks(tuple(plan.blocks)),
                 context,
                 counting,
                 namespace=namespace,

@@ -54,6 +54,7 @@ class Skip(StrEnum):
     TOO_LARGE = "too_large"
     PROTECTED = "protected"
     NOTHING_TO_COMPRESS = "nothing_to_compress"
+    NO_QUESTION = "no_question"
     BELOW_MIN_TOKENS = "below_min_tokens"
     LANGUAGE = "language"
     EARLIER_TURN = "earlier_turn"
@@ -79,8 +80,9 @@ class StageTraits:
     prefix it is then given none, instead of being left out.
     ``may_grow``: its result may hold more tokens than its input.
     ``scope``: ``"block"`` stages see one block at a time and are memoised; ``"turn"`` stages see
-    all blocks of the newest turn that have not been sent yet, but those of a prefix that many
-    conversations share one at a time.
+    all blocks of the newest turn that have not been sent yet, and in ``ContextDocument.earlier``
+    what was sent before them; but those of a prefix that many conversations share one at a time,
+    and nothing beside.
     ``keep_ratio``: the fraction it aims to keep by its configuration, or ``None`` for stages
     without a ratio. A request's own ``keep_ratio`` is shared out over the stages that have one.
     ``target_tokens``: the tokens that each block may have by its configuration, or ``None``.

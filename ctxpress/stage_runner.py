@@ -8,14 +8,14 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from ctxpress.aside import aside
 from ctxpress.cache.key import Namespace
 from ctxpress.counting import Counting
-from ctxpress.document import ContextDocument
+from ctxpress.document import ContextDocument, Source
 from ctxpress.errors import CtxpressError, DeadlineError, LawError, StageError
 from ctxpress.languages import Hidden, mask_languages, unmask
 from ctxpress.laws import check_laws, restore_of
@@ -67,9 +67,12 @@ class StageRunner:
     ) -> tuple[StageReport, ...]:
         """Run every stage over the items that are not skipped; items are updated in place.
 
+        ``document``: the request with every block that is already decided as it is sent.
+
         :raises StageError: a stage failed and ``strict`` is set.
         """
         open_work = [item for item in work if item.skipped is None]
+        being_decided = {item.place.index for item in open_work}
         reports = []
         for number, built in enumerate(self._stages):
             started = time.monotonic()
@@ -82,7 +85,7 @@ class StageRunner:
                 await self._apply(
                     built,
                     group,
-                    document,
+                    await self._given(built.traits, group, document, being_decided),
                     dataclasses.replace(await budget.context_of(group), notes=tally.notes),
                     tally,
                     counting,
@@ -101,7 +104,7 @@ class StageRunner:
         self,
         built: BuiltStage,
         group: list[Work],
-        document: ContextDocument,
+        given: ContextDocument,
         context: StageContext,
         tally: _Tally,
         counting: Counting,
@@ -113,9 +116,6 @@ class StageRunner:
         if shared and traits.query_aware and not traits.query_optional:
             tally.skip(Skip.SHARED_PREFIX, _SHARED_REASON)
             return
-        question = group[0].question if traits.query_aware and not shared else None
-        given = document.with_blocks(tuple(item.block for item in group))
-        given = dataclasses.replace(given, question=question)
         try:
             after, memo_hit = await self._apply_checked(built, given, context, namespace)
             await self._adopt(built, group, after, tally, counting, context, strict=strict)
@@ -129,6 +129,38 @@ class StageRunner:
             tally.failures += 1
             logger.debug("stage %s failed", built.name, exc_info=error)  # may quote the text
             self._skip(group, tally, code, reason)
+
+    async def _given(
+        self,
+        traits: StageTraits,
+        group: Sequence[Work],
+        document: ContextDocument,
+        being_decided: Set[int],
+    ) -> ContextDocument:
+        """What a stage is shown of the request: the group, its question, what was sent before it.
+
+        Only what stands before the whole group counts as sent: nothing may depend on what follows
+        it. A block of a shared prefix depends on itself alone (law 3).
+        """
+        first, shared = group[0], group[0].shared
+        question = first.question if traits.query_aware and not shared else None
+        earlier: tuple[str, ...] = ()
+        if traits.scope == "turn" and not shared:
+            before = [
+                block
+                for index, block in enumerate(document.blocks[: first.place.index])
+                if index not in being_decided and block.spans
+            ]
+            size = sum(len(block.original) for block in before)
+            earlier = await aside(
+                self._executor, size, lambda: tuple(block.text for block in before)
+            )
+        return dataclasses.replace(
+            document,
+            blocks=tuple(item.block for item in group),
+            question=question,
+            earlier=earlier,
+        )
 
     async def _apply_checked(
         self,
@@ -173,6 +205,9 @@ class StageRunner:
     ) -> None:
         counts_in = await counting.count([item.block.text for item in group])
         counts_out = await counting.count([block.text for block in after.blocks])
+        reasons: dict[str, dict[Source, str]] = {}
+        for pointer, source, reason in after.drop_reasons:
+            reasons.setdefault(pointer, {})[source] = reason
         own_target = _own_target(built.traits, context)
         for item, block, tokens_in, tokens_out in zip(
             group, after.blocks, counts_in, counts_out, strict=True
@@ -183,7 +218,7 @@ class StageRunner:
                 self._skip([item], tally, Skip.INFLATED, _INFLATED_REASON)
                 continue
             if built.traits.arranges:
-                item.note_dropped(block, built)
+                item.note_dropped(block, built, reasons.get(block.pointer, {}))
             if block.text != item.block.text:
                 item.extractive = item.extractive and built.traits.extractive
             item.block = block

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ctxpress.conversation import Place
@@ -20,11 +20,15 @@ MIN_KEEP_RATIO = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltStage:
-    """A stage with the name it has in the configuration and its fingerprint."""
+    """A stage with the name it has in the configuration and its fingerprint.
+
+    ``final``: it was registered as one that nothing may follow.
+    """
 
     name: str
     stage: Stage
     fingerprint: str
+    final: bool = False
 
     @property
     def traits(self) -> StageTraits:
@@ -58,12 +62,16 @@ class Work:
         """Whether this is one of the blocks that a stage is offered."""
         return self.lossless_only is None or built.traits.lossless
 
-    def note_dropped(self, after: Block, built: BuiltStage) -> None:
-        """Note why documents that are not in ``after`` any more went."""
+    def note_dropped(self, after: Block, built: BuiltStage, reasons: Mapping[Source, str]) -> None:
+        """Note why documents that are not in ``after`` any more went: ``reasons``, or the stage's.
+
+        ``reasons`` are those that the stage gave for this block.
+        """
         left = {span.source for span in after.spans if span.text.strip()}
         for span in self.block.spans:
             if span.source is not None and span.source not in left:
-                self.dropped_by.setdefault(span.source, f"{built.name}: {built.traits.drop_reason}")
+                reason = reasons.get(span.source, built.traits.drop_reason)
+                self.dropped_by.setdefault(span.source, f"{built.name}: {reason}")
 
 
 def fingerprint(name: str, identity: str, config_json: str) -> str:
@@ -89,8 +97,9 @@ class Budget:
 
     A request's ``keep_ratio`` is for the whole pipeline. Stages that have a ratio take a share in
     proportion to its logarithm; the last of them takes whatever is left to reach the target, and
-    alone answers for ``target_tokens``, which is shared out over blocks by their free text. One
-    object a stage: ``everything`` are all blocks as they are when the stage begins.
+    alone answers for ``target_tokens``, which is shared out over blocks by their free text. A final
+    stage is told its blocks' part of ``target_tokens`` too, since what it adds must fit. One object
+    a stage: ``everything`` are all blocks as they are when the stage begins.
     """
 
     def __init__(
@@ -103,6 +112,7 @@ class Budget:
     ) -> None:
         self._stages = stages
         self._own = stages[number].traits.keep_ratio
+        self._final = stages[number].final
         self._last = all(stage.traits.keep_ratio is None for stage in stages[number + 1 :])
         self._context = context
         self._everything = everything
@@ -112,7 +122,7 @@ class Budget:
     async def context_of(self, group: Sequence[Work]) -> StageContext:
         """The stage's context for ``group``, with its part of the budget."""
         ratio, target = self._context.keep_ratio, self._context.target_tokens
-        if self._own is None or not self._last:
+        if not self._final and (self._own is None or not self._last):
             target = None
         if self._own is None:
             ratio = None
