@@ -64,6 +64,7 @@ class Skip(StrEnum):
     STORE_FAILED = "store_failed"
     NO_SAVING = "no_saving"
     OVER_BUDGET = "over_budget"
+    OTHER_MODEL = "other_model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,4 +4,8 @@ from __future__ import annotations
 
 __all__ = ["BUILTIN_PLUGINS"]
 
-BUILTIN_PLUGINS = ("ctxpress.plugins.token_classification",)
+BUILTIN_PLUGINS = (
+    "ctxpress.plugins.dedupe",
+    "ctxpress.plugins.repeat",
+    "ctxpress.plugins.token_classification",
+)

@@ -16,9 +16,9 @@ __all__ = ["split_sentences"]
 
 _ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof rev hon st sr jr gen col capt lt sgt maj gov sen rep pres vs etc al fig "
-    "figs no nos vol vols pp p ch sec eq ref refs ed eds est approx ca cf dept univ inc ltd co corp "
-    "bros jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun e.g i.e u.s u.k "
-    "a.m p.m b.c a.d ph.d mt ft".split()
+    "figs no nos vol vols pp p ch sec eq ref refs ed eds est approx ca cf dept univ inc ltd co "
+    "corp bros jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun e.g "
+    "i.e u.s u.k a.m p.m b.c a.d ph.d mt ft".split()
 )
 _CLOSERS = "\"'”’»)\\]}*_"
 _END = re.compile(

@@ -83,3 +83,18 @@ def test_a_factory_that_fails_is_a_plugin_error():
 
     with pytest.raises(PluginError, match="ZeroDivisionError"):
         create_plugin_manager((), plugins=[Failing()]).build_stage("failing", {})
+
+
+def test_what_follows_a_final_stage_is_named_with_its_place():
+    class Last:
+        @hookimpl
+        def register_stages(self, register):
+            register("last", lambda config, resources: EveryOtherWord(), Options, final=True)
+
+    manager = create_plugin_manager((), plugins=[MyPlugin(), Last()])
+    assert manager.build_stage("last", {}).final
+    assert not manager.build_stage("every_other_word", {}).final
+    assert manager.misplaced([]) == manager.misplaced(["every_other_word", "last"]) == []
+    assert manager.misplaced(["last", "every_other_word", "last"]) == [
+        (0, "stage 'last' must be the last, and 'every_other_word' follows it")
+    ]
