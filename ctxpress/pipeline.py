@@ -177,6 +177,7 @@ class Pipeline:
                 elapsed_ms=(time.monotonic() - started) * 1000,
                 min_tokens=self.settings.min_tokens,
                 applied=options.applied,
+                growing={stage.name for stage in self._stages if stage.traits.may_grow},
             ),
         )
         return PipelineResult(document=result if options.applied else document, report=report)

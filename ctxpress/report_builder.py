@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Literal
 
 from ctxpress.document import Block, ContextDocument, Role, Source, Span
@@ -30,15 +30,20 @@ def summarise(
     elapsed_ms: float,
     min_tokens: int,
     applied: bool,
+    growing: Set[str] = frozenset(),
 ) -> Report:
-    """The report of one request. Token sequences run parallel to the document's blocks."""
+    """The report of one request. Token sequences run parallel to the document's blocks.
+
+    Stages that are ``growing`` save nothing, so they do not explain why nothing was saved.
+    """
     compressed = sum(item.block.text != item.before.text and item.skipped is None for item in work)
     skipped, reason = None, None
     if sum(tokens_after) >= sum(tokens_before):
-        skipped = _why(work, stages, before, remembered)
+        saving = [report for report in stages if report.stage not in growing]
+        skipped = _why(work, saving, before, remembered)
         if skipped in _SMALL_NEWS and _mostly_earlier(before, tokens_before):
             skipped = Skip.EARLIER_TURN
-        reason = f"0 % saved: {_sentence(skipped, before, tokens_before, min_tokens, stages)}"
+        reason = f"0 % saved: {_sentence(skipped, before, tokens_before, min_tokens, saving)}"
     return Report(
         pipeline=pipeline,
         tokens_before=sum(tokens_before),
@@ -190,5 +195,6 @@ SENTENCES = {
     Skip.INFLATED: "the stages' results had more tokens than the newest blocks",
     Skip.OVER_BUDGET: "what must stay has more tokens than the budget by itself; raise "
     "target_tokens or protect less",
+    Skip.OTHER_MODEL: "the stages are for other models than the newest blocks were first sent to",
     Skip.NO_SAVING: "the stages kept everything; lower keep_ratio",
 }

@@ -67,6 +67,7 @@ class Skip(StrEnum):
     NO_SAVING = "no_saving"
     OVER_BUDGET = "over_budget"
     NOTHING_RELEVANT = "nothing_relevant"
+    OTHER_MODEL = "other_model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

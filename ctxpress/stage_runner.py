@@ -121,7 +121,11 @@ class StageRunner:
             await self._adopt(built, group, after, tally, counting, context, strict=strict)
             tally.memo_hits += memo_hit
         except StageSkip as skip:
-            self._skip(group, tally, skip.code, skip.reason)
+            if traits.may_grow:  # what saves nothing does not explain why nothing was saved
+                for _ in group:
+                    tally.skip(skip.code, skip.reason)
+            else:
+                self._skip(group, tally, skip.code, skip.reason)
         except Exception as error:
             if strict:
                 raise _as_stage_error(built.name, error) from error

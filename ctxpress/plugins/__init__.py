@@ -8,5 +8,7 @@ BUILTIN_PLUGINS = (
     "ctxpress.plugins.compact",
     "ctxpress.plugins.restructure",
     "ctxpress.plugins.scorers",
+    "ctxpress.plugins.dedupe",
+    "ctxpress.plugins.repeat",
     "ctxpress.plugins.token_classification",
 )

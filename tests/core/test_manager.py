@@ -215,3 +215,18 @@ def test_a_scorers_options_are_part_of_a_stages_fingerprint():
     other = build("select", {"scorer": {"use": "bm25", "k1": 2.0}})
     assert one.fingerprint != other.fingerprint
     assert one.fingerprint == build("select", {"scorer": {"use": "bm25"}}).fingerprint
+
+
+def test_what_follows_a_final_stage_is_named_with_its_place():
+    class Last:
+        @hookimpl
+        def register_stages(self, register):
+            register("last", lambda config, resources: EveryOtherWord(), Options, final=True)
+
+    manager = create_plugin_manager((), plugins=[MyPlugin(), Last()])
+    assert manager.build_stage("last", {}).final
+    assert not manager.build_stage("every_other_word", {}).final
+    assert manager.misplaced([]) == manager.misplaced(["every_other_word", "last"]) == []
+    assert manager.misplaced(["last", "every_other_word", "last"]) == [
+        (0, "stage 'last' must be the last, and 'every_other_word' follows it")
+    ]

@@ -371,6 +371,46 @@ async def test_a_turn_scope_stage_is_given_blocks_of_a_cached_prefix_one_at_a_ti
     ]
 
 
+class Remembering(EveryOtherWord):
+    """Notes what it is told was sent before."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.earlier = []
+
+    async def apply(self, document, context):
+        self.earlier.append(document.earlier)
+        return await super().apply(document, context)
+
+
+async def test_a_turn_scope_stage_is_told_what_was_sent_before_as_it_was_sent(replica):
+    stage = Remembering(scope="turn")
+    one = replica(stage)
+    told = turn(0, "be careful", role=Role.SYSTEM, message=1)
+    said = make_block(("I see.", Kind.PROSE, True), role=Role.ASSISTANT, message=3)
+    await one.run(make_document(told, turn(0, message=2)))
+    await one.run(make_document(told, turn(0, message=2), said, turn(1, "new " + TEXT)))
+    assert stage.earlier == [(), ("be ", CUT, "I see.")]
+
+
+async def test_what_stands_behind_a_block_or_is_being_decided_with_it_was_not_sent_before(replica):
+    stage = Remembering(scope="turn")
+    said = make_block(("I see.", Kind.PROSE, True), role=Role.ASSISTANT, message=3)
+    result = make_block("result " + TEXT, role=Role.TOOL, message=4)
+    await replica(stage).run(make_document(turn(0, message=2), said, result))
+    assert stage.earlier == [()]
+
+
+async def test_stages_of_one_block_and_blocks_of_a_shared_prefix_are_told_nothing(replica):
+    before = make_block(("I see.", Kind.PROSE, True), pointer="/messages/0/content/0/text")
+    marked = make_block(TEXT, pointer="/messages/0/content/1/text", cache_breakpoint=True)
+    after = make_block("tail " + TEXT, pointer="/messages/0/content/2/text")
+    block, turns = Remembering(), Remembering(scope="turn")
+    await replica(block, turns).run(make_document(before, marked, after))
+    assert block.earlier == [(), ()]
+    assert turns.earlier == [("I see.",), ()]
+
+
 async def test_text_that_must_stay_and_exceeds_the_budget_is_reported(replica):
     question = ("one two three four five six", Kind.QUESTION, True)
     block = make_block(TEXT, question)
