@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctxpress.errors import ConfigError, MissingDependencyError
-from ctxpress.integrations.options import HELD_IS_NOT_SERIALISED, CompressionOptions
+from ctxpress.document import is_unicode
+from ctxpress.errors import MissingDependencyError
+from ctxpress.integrations.options import CompressionOptions
 from ctxpress.integrations.retrieved import Retrieved, RetrievedCompressor, Survivor, score_of
 from ctxpress.results import CompressedDocuments
 from ctxpress.sdk import Pipeline
@@ -100,8 +101,7 @@ class CtxpressDocumentCompressor:
 
         :raises ConfigError: its pipeline is held by the caller.
         """
-        if isinstance(self._options.pipeline, Pipeline):
-            raise ConfigError(HELD_IS_NOT_SERIALISED)
+        self._options.check_serialisable()
         callback = self._options.on_report
         return default_to_dict(
             self,
@@ -140,4 +140,6 @@ def _shortened(document: Document, left: Survivor) -> Document:
     meta = {SOURCE_ID: document.id, **left.metadata}
     if left.text == (document.content or ""):
         return dataclasses.replace(document, meta=meta)
-    return dataclasses.replace(document, id="", content=left.text, meta=meta)
+    # Without an id Haystack hashes the content, which raises for a lone surrogate.
+    new_id = "" if is_unicode(left.text) else document.id
+    return dataclasses.replace(document, id=new_id, content=left.text, meta=meta)

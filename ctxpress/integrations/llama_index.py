@@ -52,6 +52,14 @@ class CtxpressNodePostprocessor(CompressionOptions, BaseNodePostprocessor):
         """The name in serialised query engines."""
         return "CtxpressNodePostprocessor"
 
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """The options, for ``from_dict``; ``on_report`` is none of them.
+
+        :raises ConfigError: the pipeline is held by the caller.
+        """
+        self.check_serialisable()
+        return super().to_dict(**kwargs)
+
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:

@@ -20,11 +20,7 @@ from ctxpress.nearest import did_you_mean
 from ctxpress.results import CompressedDocuments
 from ctxpress.sdk import DEFAULT_KEEP_RATIO, Pipeline, open_pipeline
 
-__all__ = ["HELD_IS_NOT_SERIALISED", "CompressionOptions"]
-
-HELD_IS_NOT_SERIALISED = (
-    "a pipeline that is held cannot be serialised: give stages, or its name and the file config"
-)
+__all__ = ["CompressionOptions"]
 
 
 class CompressionOptions(BaseModel):
@@ -79,11 +75,16 @@ class CompressionOptions(BaseModel):
     def _as_text(self, config: str | Path | None) -> str | None:
         return None if config is None else str(config)
 
-    @field_serializer("pipeline")
-    def _as_name(self, pipeline: str | Pipeline | None) -> str | None:
-        if isinstance(pipeline, Pipeline):
-            raise ConfigError(HELD_IS_NOT_SERIALISED)
-        return pipeline
+    def check_serialisable(self) -> None:
+        """Check that the options can be written to a file.
+
+        :raises ConfigError: the pipeline is held by the caller.
+        """
+        if isinstance(self.pipeline, Pipeline):
+            raise ConfigError(
+                "a pipeline that is held cannot be serialised: "
+                "give stages, or its name and the file config"
+            )
 
     @property
     def asked_ratio(self) -> float | None:

@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import ctxpress
 from ctxpress.errors import ConfigError, StageError
+from ctxpress.integrations.options import CompressionOptions
+from ctxpress.integrations.retrieved import Retrieved, RetrievedCompressor
 from ctxpress.results import CompressedDocuments
 from tests.conversations import prose
 from tests.integrations.drivers import DRIVERS, Driver, Item
@@ -143,7 +147,7 @@ def test_half_is_kept_unless_somebody_says_otherwise(driver: type[Driver]) -> No
     assert 0.15 * before <= after <= 0.3 * before
     before, after = shares(stages=HALF, keep_ratio=0.25)
     assert 0.15 * before <= after <= 0.3 * before
-    before, after = shares(pipeline="aggressive", budget_tokens=100, model="gpt-4o")
+    before, after = shares(stages=HALF, budget_tokens=100, model="gpt-4o")
     assert 60 <= after <= 100
     assert shares(keep_ratio=1.0)[0] == shares(keep_ratio=1.0)[1]
 
@@ -151,7 +155,8 @@ def test_half_is_kept_unless_somebody_says_otherwise(driver: type[Driver]) -> No
 def test_a_pipeline_of_a_file_is_used(driver: type[Driver], tmp_path: Path) -> None:
     path = tmp_path / "ctxpress.yaml"
     path.write_text(
-        "version: 1\nstore: memory://\npipelines:\n  rag:\n    min_tokens: 0\n    stages:\n"
+        "version: 1\nstore: memory://\npipelines:\n  rag:\n"
+        "    min_tokens: 0\n    deadline_ms: 60000\n    stages:\n"
         "      - {use: token_classification, keep_ratio: 0.3}\n"
     )
     for config in (path, str(path)):
@@ -259,6 +264,33 @@ def test_hostile_metadata_are_carried_and_nothing_more(driver: type[Driver]) -> 
     found = driver(pipeline=hold("backwards")).call("sync", None, items)
     assert [one.origin["kept"] for one in found] == [[[0, len(SENTENCES[0].text)]]] * len(notes)
     assert [one.origin["index"] for one in found] == list(reversed(range(len(notes))))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+NOTES = JSON | st.fixed_dictionaries(
+    {"kept": st.lists(st.lists(st.integers(-2, 60), max_size=3), max_size=4)},
+    optional={"source": JSON, "index": JSON},
+)
+BACKWARDS = RetrievedCompressor(
+    CompressionOptions(pipeline=hold("backwards")), question_name="query"
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(NOTES, st.text(max_size=30))
+def test_any_note_in_the_metadata_is_answered_with_a_sound_one(note: Any, text: str) -> None:
+    given = [Retrieved(text=text, id="x", metadata={"ctxpress": note, "a": 1})]
+    (found,) = BACKWARDS.run(None, given)
+    assert (found.number, found.text, found.metadata["a"]) == (0, text, 1)
+    origin = found.metadata["ctxpress"]
+    assert set(origin) == {"source", "index", "kept"}
+    assert isinstance(origin["source"], str)
+    assert isinstance(origin["index"], int)
+    assert sum(end - start for start, end in origin["kept"]) == len(text)
+    assert origin["kept"] == sorted(origin["kept"])
 
 
 def test_the_word_that_drops_is_in_the_samples() -> None:
