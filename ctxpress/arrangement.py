@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from ctxpress.document import Block, ContextDocument, Kind, Range, Source, Span
 from ctxpress.elements import arrangements
 
-__all__ = ["Passage", "arrange", "passages_of", "shortened"]
+__all__ = ["Passage", "arrange", "passages_of", "shortened", "through"]
 
 _JOINT = "\n"
 """Between the texts of a document that is made of several."""
@@ -336,11 +336,14 @@ def shortened(span: Span, original: str, pieces: Sequence[Range]) -> Span:
     """The span cut to ascending ranges of its text; whole where an earlier stage wrote it."""
     if span.text != "".join(original[start:end] for start, end in span.kept):
         return span
-    return span.keep(original, tuple(_through(span.kept, pieces)))
+    return span.keep(original, tuple(through(span.kept, pieces)))
 
 
-def _through(kept: Sequence[Range], pieces: Iterable[Range]) -> Iterator[Range]:
-    """Ranges of a text as ranges of the original, ``kept`` being those that the text is made of."""
+def through(kept: Sequence[Range], pieces: Iterable[Range]) -> Iterator[Range]:
+    """Ranges of a text as ranges of the original, ``kept`` being those that the text is made of.
+
+    ``pieces`` must lie inside the text.
+    """
     starts, position = [], 0
     for piece in kept:
         starts.append(position)

@@ -48,6 +48,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "manager": CORE | {"hookspecs", "plugins", "relevance", "work"},
     # Measures pipelines from outside: through the SDK, with documents built as the SDK builds them.
     "evaluation": {"document", "errors", "formats", "passages", "sdk", "stage"},
+    # Adapters over the SDK.
+    "integrations": {"arrangement", "document", "errors", "nearest", "results", "sdk", "waiting"},
 }
 TORCH = re.compile(
     r"^ctxpress/(engine/|cache/kv\.py|cache/codecs/|plugins/token_classification|integrations/vllm)"
@@ -93,6 +95,7 @@ def test_import_direction(path: Path) -> None:
             continue
         assert parts[1] != "cli" or room == "cli", place
         assert parts[1] != "evaluation" or room in ("cli", "evaluation"), place
+        assert parts[1] != "integrations" or room == "integrations", place
         if room in MAY_IMPORT:
             assert parts[1] in MAY_IMPORT[room] | {room}, place
 

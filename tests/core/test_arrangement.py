@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxpress.arrangement import Passage, arrange, passages_of
+from ctxpress.arrangement import Passage, arrange, passages_of, through
 from ctxpress.document import ContextDocument, Range
 from ctxpress.elements import arrangements
 from ctxpress.errors import LawError
@@ -208,3 +208,22 @@ def test_whatever_is_asked_for_the_laws_hold(shape: str, count: int, data: st.Da
                 if any(old.text[a:b].strip() for a, b in cut):
                     assert texts[old.source] == expected
         document = after
+
+
+@st.composite
+def ranges_in(draw: st.DrawFn, length: int) -> list[Range]:
+    edges = sorted(draw(st.sets(st.integers(0, length), max_size=12)))
+    return [Range(start, end) for start, end in zip(edges[::2], edges[1::2], strict=False)]
+
+
+@given(st.data(), st.text(max_size=40))
+def test_ranges_of_a_cut_text_lead_to_the_same_characters_of_the_original(
+    data: st.DataObject, original: str
+) -> None:
+    kept = data.draw(ranges_in(len(original)))
+    text = "".join(original[start:end] for start, end in kept)
+    pieces = data.draw(ranges_in(len(text)))
+    traced = list(through(kept, pieces))
+    assert "".join(original[a:b] for a, b in traced) == "".join(text[a:b] for a, b in pieces)
+    assert traced == sorted(traced)
+    assert all(start < end for start, end in traced)

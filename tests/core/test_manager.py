@@ -97,7 +97,7 @@ class FixedScorer:
     def __init__(self, config):
         self.identity = f"fixed/{config.weight}"
 
-    def score(self, question, texts, *, checkpoint=None):
+    def score(self, question, texts, *, keep_ratio=None, checkpoint=None):
         raise AssertionError
 
 
