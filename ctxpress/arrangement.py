@@ -34,7 +34,7 @@ class _Spot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """One document. ``text`` is its own text as it is by now, without markup.
+    """One document. ``text`` is its own text as it is by now, without ``markup``.
 
     Passages of one ``row`` can change places with each other. A ``pinned`` passage holds something
     that must go forward. ``fixed`` are the ranges of ``text`` that are protected; they are kept
@@ -46,6 +46,7 @@ class Passage:
     source: Source
     text: str
     pinned: bool
+    markup: str = ""
     fixed: tuple[Range, ...] = ()
     _spots: tuple[_Spot, ...] = field(default=(), repr=False)
     _blocks: tuple[int, ...] = field(default=(), repr=False)
@@ -155,6 +156,7 @@ def _as_they_stand(
 
 def _passage(document: ContextDocument, row: str, spots: Sequence[tuple[int, int]]) -> Passage:
     parts: list[str] = []
+    markup: list[str] = []
     placed: list[_Spot] = []
     fixed: list[Range] = []
     at, last = 0, spots[0][0]
@@ -164,6 +166,7 @@ def _passage(document: ContextDocument, row: str, spots: Sequence[tuple[int, int
         source = source or span.source
         pinned = pinned or span.pinned
         if span.markup:
+            markup.append(span.text)
             continue
         if block != last and parts:
             parts.append(_JOINT)
@@ -180,6 +183,7 @@ def _passage(document: ContextDocument, row: str, spots: Sequence[tuple[int, int
         source=source or Source(id=""),
         text="".join(parts),
         pinned=pinned,
+        markup="".join(markup),
         fixed=tuple(fixed),
         _spots=tuple(placed),
         _blocks=tuple(dict.fromkeys(block for block, _ in spots)),

@@ -1,7 +1,12 @@
-"""The built-in plugins: one stage a module. Names only; ``manager`` imports them."""
+"""The built-in plugins: stages and scorers. Names only; ``manager`` imports them."""
 
 from __future__ import annotations
 
 __all__ = ["BUILTIN_PLUGINS"]
 
-BUILTIN_PLUGINS = ("ctxpress.plugins.token_classification",)
+BUILTIN_PLUGINS = (
+    "ctxpress.plugins.scorers",
+    "ctxpress.plugins.reorder",
+    "ctxpress.plugins.select",
+    "ctxpress.plugins.token_classification",
+)
