@@ -34,7 +34,7 @@ class _Spot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """One document. ``text`` is its own text as it is by now, without markup.
+    """One document. ``text`` is its own text as it is by now, without ``markup``.
 
     Passages of one ``row`` can change places with each other. A ``pinned`` passage holds something
     that must go forward. ``fixed`` are the ranges of ``text`` that are protected; they are kept
@@ -46,6 +46,7 @@ class Passage:
     source: Source
     text: str
     pinned: bool
+    markup: str = ""
     fixed: tuple[Range, ...] = ()
     _spots: tuple[_Spot, ...] = field(default=(), repr=False)
     _blocks: tuple[int, ...] = field(default=(), repr=False)
@@ -92,9 +93,9 @@ def arrange(
 
     ``keep`` are ranges of a passage's text, ascending, for those that are to be cut; the protected
     ones stay besides. Passages that are not in ``order`` leave; the pinned ones are left with what
-    is protected in them, behind the others of their row. `heads` are texts of the stage's own that
-    go in front of a passage's text, for stages that are not extractive. A text or an array that would be left
-    empty keeps the first passage of ``order``'s, or else its first.
+    is protected in them, behind the others of their row. ``heads`` are texts of the stage's own
+    that go in front of a passage's text, for stages that are not extractive. A text or an array
+    that would be left empty keeps the first passage of ``order``'s, or else its first.
 
     :raises ValueError: ``order`` names a passage twice, or one that there is not.
     """
@@ -173,6 +174,7 @@ def _as_they_stand(
 
 def _passage(document: ContextDocument, row: str, spots: Sequence[tuple[int, int]]) -> Passage:
     parts: list[str] = []
+    markup: list[str] = []
     placed: list[_Spot] = []
     fixed: list[Range] = []
     at, last = 0, spots[0][0]
@@ -182,6 +184,7 @@ def _passage(document: ContextDocument, row: str, spots: Sequence[tuple[int, int
         source = source or span.source
         pinned = pinned or span.pinned
         if span.markup:
+            markup.append(span.text)
             continue
         if block != last and parts:
             parts.append(_JOINT)
@@ -198,6 +201,7 @@ def _passage(document: ContextDocument, row: str, spots: Sequence[tuple[int, int
         source=source or Source(id=""),
         text="".join(parts),
         pinned=pinned,
+        markup="".join(markup),
         fixed=tuple(fixed),
         _spots=tuple(placed),
         _blocks=tuple(dict.fromkeys(block for block, _ in spots)),

@@ -181,6 +181,9 @@ _SMALL_NEWS = frozenset({Skip.PROTECTED, Skip.BELOW_MIN_TOKENS, Skip.NOTHING_TO_
 
 SENTENCES = {
     Skip.NOTHING_TO_COMPRESS: "there is no text that the stages work on",
+    Skip.NO_QUESTION: "a stage needs the question of the turn, and none was found",
+    Skip.NO_SCORES: "a stage goes by scores of the documents, and they have none that are finite",
+    Skip.TOO_FEW_DOCUMENTS: "there are fewer documents than a stage for documents works on",
     Skip.BYPASS: "the newest blocks were first sent with x-ctxpress-bypass and go as they went",
     Skip.DEADLINE: "the time budget ran out when the newest blocks were first sent",
     Skip.OBSERVE: "the newest blocks were first sent untouched, in mode observe",

@@ -55,6 +55,8 @@ class Skip(StrEnum):
     PROTECTED = "protected"
     NOTHING_TO_COMPRESS = "nothing_to_compress"
     NO_QUESTION = "no_question"
+    NO_SCORES = "no_scores"
+    TOO_FEW_DOCUMENTS = "too_few_documents"
     BELOW_MIN_TOKENS = "below_min_tokens"
     LANGUAGE = "language"
     EARLIER_TURN = "earlier_turn"

@@ -56,6 +56,11 @@ def test_every_stages_options_are_documented() -> None:
         assert keys_of(f"`{name}`") == option_names(stage.config_model), name
 
 
+def test_every_scorers_options_are_documented() -> None:
+    for name, scorer in create_plugin_manager().scorers.items():
+        assert keys_of(f"`{name}`") == list(scorer.config_model.model_fields), name
+
+
 def test_every_skip_code_is_documented_and_nothing_else() -> None:
     table = (ROOT / "docs/skips.md").read_text("utf-8")
     rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", table, re.M)

@@ -1,4 +1,4 @@
-"""How stages for documents do: which answers survive, where the gold document ends up, what is empty.
+"""How stages for documents do: which answers survive, where the gold document is, what is empty.
 
 =========  ====================  ==============================================================
 set        file                  fields of a line

@@ -6,9 +6,11 @@ __all__ = ["BUILTIN_PLUGINS"]
 
 BUILTIN_PLUGINS = (
     "ctxpress.plugins.compact",
+    "ctxpress.plugins.dedupe",
+    "ctxpress.plugins.reorder",
+    "ctxpress.plugins.repeat",
     "ctxpress.plugins.restructure",
     "ctxpress.plugins.scorers",
-    "ctxpress.plugins.dedupe",
-    "ctxpress.plugins.repeat",
+    "ctxpress.plugins.select",
     "ctxpress.plugins.token_classification",
 )

@@ -54,6 +54,6 @@ def test_schema_has_the_stages_options(run: Run) -> None:
 
 def test_plugins_names_stages_formats_and_stores(run: Run) -> None:
     out = run("plugins").out
-    for name in ("token_classification", "openai_chat", "anthropic_messages", "redis://"):
+    for name in ("token_classification", "bm25", "openai_chat", "anthropic_messages", "redis://"):
         assert name in out
     assert all(len(line) <= 80 for line in out.splitlines())

@@ -1,7 +1,7 @@
 """Which quotes say the same: sections of facts that agree, a distinct fact opening the next.
 
-Refiner has a language model do this (arXiv 2406.11357, section 3). Here it is a graph over quotes:
-two are linked where they are about the same names, numbers and rare words and do not contradict each
+Refiner has a language model do this (arXiv 2406.11357, section 3). Here it is a graph over
+quotes: two are linked where they are about the same names, numbers and rare words and do not contradict each
 other; its connected components are the sections.
 """
 
@@ -29,7 +29,8 @@ _COMMON = frozenset(
     "the a an and or of in on at to for from by with as is are was were be been being it its this "
     "that these those he she they his her their them which who whom whose what when where why how "
     "has have had do does did will would can could should may might must than then so such into "
-    "also after before during over under between about up out more most other some any all each".split()
+    "also after before during over under between about up out more most other some any all "
+    "each".split()
 )
 
 
