@@ -1,8 +1,8 @@
 """Which quotes say the same: sections of facts that agree, a distinct fact opening the next.
 
-Refiner has a language model do this (arXiv 2406.11357, section 3). Here it is a graph over
-quotes: two are linked where they are about the same names, numbers and rare words and do not contradict each
-other; its connected components are the sections.
+Refiner has a language model do this (arXiv 2406.11357, section 3). Here it is a graph over quotes:
+two are linked where they are about the same names, numbers and rare words and do not contradict
+each other; its connected components are the sections.
 """
 
 from __future__ import annotations
