@@ -43,15 +43,18 @@ class FixedScorer:
         self.other = other
         self.calibrated = calibrated
         self.asked: list[tuple[str, list[Titled]]] = []
+        self.ratios: list[float | None] = []
 
     def score(
         self,
         question: str,
         texts: Sequence[Titled],
         *,
+        keep_ratio: float | None = None,
         checkpoint: Callable[[], None] | None = None,
     ) -> list[Relevance]:
         self.asked.append((question, list(texts)))
+        self.ratios.append(keep_ratio)
         found = []
         for titled in texts:
             if checkpoint is not None:
