@@ -172,11 +172,15 @@ class RestructureStage:
 
 
 def _heads(passages: Sequence[Passage], plan: _Plan) -> dict[int, str]:
-    """`1.1. ## Title` above each passage; groups are numbered as they come."""
+    """`1.1. ## Title` above each passage; groups are numbered as they come.
+
+    They come row by row, whichever is best: rows keep their order.
+    """
+    rows = {row: place for place, row in enumerate(dict.fromkeys(p.row for p in passages))}
     majors: dict[int, int] = {}
     minors: dict[int, int] = {}
     heads = {}
-    for number in plan.keep:
+    for number in sorted(plan.keep, key=lambda n: rows[passages[n].row]):
         major = majors.setdefault(plan.groups[number], len(majors) + 1)
         minors[major] = minors.get(major, 0) + 1
         title = passages[number].source.title or f"Document {passages[number].source.id}"
