@@ -221,7 +221,7 @@ class Off(FixedScorer):
         super().__init__()
         self.how = how
 
-    def score(self, question, texts, *, checkpoint=None):
+    def score(self, question, texts, *, keep_ratio=None, checkpoint=None):
         found = super().score(question, texts, checkpoint=checkpoint)
         if self.how == "fewer":
             return found[:-1]

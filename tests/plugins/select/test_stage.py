@@ -162,7 +162,7 @@ def test_a_joined_reward_reads_combinations_and_finds_the_best() -> None:
         def _one(self, sentence: str) -> float:
             return 0.3
 
-        def score(self, question, texts, *, checkpoint=None):
+        def score(self, question, texts, *, keep_ratio=None, checkpoint=None):
             found = super().score(question, texts, checkpoint=checkpoint)
             return [
                 dataclasses.replace(
@@ -227,7 +227,7 @@ def test_the_search_ends_at_half_of_the_time_that_scoring_left(left_s, calls, mo
     class Slow(FixedScorer):
         """Takes 100 seconds a call, by a clock of its own."""
 
-        def score(self, question, texts, *, checkpoint=None):
+        def score(self, question, texts, *, keep_ratio=None, checkpoint=None):
             found = super().score(question, texts, checkpoint=checkpoint)
             clock.now_s += 100
             return found
@@ -250,7 +250,7 @@ def test_no_time_at_all_is_an_error_that_the_pipeline_skips_by() -> None:
     over = threading.Event()
 
     class Ending(FixedScorer):
-        def score(self, question, texts, *, checkpoint=None):
+        def score(self, question, texts, *, keep_ratio=None, checkpoint=None):
             found = super().score(question, texts, checkpoint=checkpoint)
             over.set()
             return found
