@@ -73,9 +73,9 @@ def passages_of(document: ContextDocument) -> tuple[Passage, ...]:
                 elements[block.element] += spots
             else:
                 elements[block.element] = spots
-                groups.append((block.element.rpartition("/")[0], spots))
+                groups.append((_row(block.element.rpartition("/")[0], block, spots), spots))
             continue
-        groups += [(block.pointer, spots) for spots in _stretches(index, block)]
+        groups += [(_row(block.pointer, block, spots), spots) for spots in _stretches(index, block)]
     groups = _as_they_stand(document, groups)
     found = [_passage(document, row, spots) for row, spots in groups]
     kept = [passage for passage in found if passage.text.strip()]
@@ -102,29 +102,55 @@ def arrange(
     if len(set(order)) != len(order) or not all(0 <= n < len(passages) for n in order):
         raise ValueError("the order is not made of different passages")
     cuts = _Cuts(dict(keep or {}), dict(heads or {}))
-    chosen = [
-        n for n in order if passages[n].pinned or _leaves_text(passages[n], cuts.ranges.get(n))
-    ]
-    rows: dict[str, list[int]] = {}
+    rows: dict[str, _Row] = {}
     for passage in passages:
-        rows.setdefault(passage.row, []).append(passage.number)
+        rows.setdefault(passage.row, _Row([], [])).members.append(passage.number)
+    for number in order:
+        passage = passages[number]
+        if passage.pinned or _leaves_text(passage, cuts.ranges.get(number)):
+            rows[passage.row].wanted.append(number)
+    texts: dict[int, list[_Row]] = {}
+    arrays: dict[str, list[_Row]] = {}
+    for row in rows.values():
+        first = passages[row.members[0]]
+        row.keep_pinned(passages, cuts)
+        element = document.blocks[first.blocks[0]].element
+        if element is None:
+            texts.setdefault(first.blocks[0], []).append(row)
+        else:
+            arrays.setdefault(element.rpartition("/")[0], []).append(row)
     blocks = list(document.blocks)
-    for row, members in rows.items():
-        wanted = [n for n in chosen if passages[n].row == row]
-        for number in members:
-            if passages[number].pinned and number not in wanted:
-                wanted.append(number)
+    for array, together in arrays.items():
+        if not any(row.wanted for row in together) and not _array_may_empty(
+            array, document.blocks, passages, together
+        ):
+            _keep_one(together, order, cuts)
+        for row in together:
+            _place_elements(blocks, passages, row, cuts)
+    for index, together in texts.items():
+        block = blocks[index]
+        around = any(span.source is None and span.text.strip() for span in block.spans)
+        if not around and not any(row.wanted for row in together):
+            _keep_one(together, order, cuts)
+        blocks[index] = _with_stretches(block, index, passages, together, cuts)
+    return document.with_blocks(tuple(blocks))
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """The passages of one row: all of them, and those that stay, in their new order."""
+
+    members: list[int]
+    wanted: list[int]
+
+    def keep_pinned(self, passages: Sequence[Passage], cuts: _Cuts) -> None:
+        """Pinned passages stay, with what is protected in them, behind the others."""
+        chosen = set(self.wanted)
+        for number in self.members:
+            if passages[number].pinned and number not in chosen:
+                self.wanted.append(number)
                 cuts.ranges[number] = ()
                 cuts.heads.pop(number, None)
-        if not wanted and not _may_be_empty(row, document.blocks, passages, members):
-            first = next((n for n in order if passages[n].row == row), members[0])
-            wanted = [first]
-            cuts.ranges.pop(first, None)
-        if _is_array(document, passages[members[0]]):
-            _place_elements(blocks, passages, members, wanted, cuts)
-        else:
-            _place_stretches(blocks, passages, members, wanted, cuts)
-    return document.with_blocks(tuple(blocks))
 
 
 def full_rows(
@@ -152,6 +178,13 @@ class _Cuts:
     heads: dict[int, str]
 
 
+def _row(place: str, block: Block, spots: Sequence[tuple[int, int]]) -> str:
+    """The name of the row in which a document of a text or an array stands."""
+    sources = (block.spans[number].source for _, number in spots)
+    row = next((source.row for source in sources if source), 0)
+    return f"{place}#{row}" if row else place
+
+
 def _stretches(index: int, block: Block) -> Iterator[list[tuple[int, int]]]:
     """The documents inside one block: neighbouring spans of one source."""
     current: list[tuple[int, int]] = []
@@ -175,18 +208,15 @@ def _as_they_stand(
     for found in arrangements(document.blocks):
         for place, index in enumerate(found.order):
             rank[f"{found.array}/{index}"] = place
+    rows: dict[str, list[list[tuple[int, int]]]] = {}
+    for row, spots in groups:
+        rows.setdefault(row, []).append(spots)
 
-    def key(item: tuple[int, tuple[str, list[tuple[int, int]]]]) -> tuple[str, int]:
-        number, (row, spots) = item
-        element = document.blocks[spots[0][0]].element
-        return ("", number) if element is None else (row, rank.get(element, number))
+    def standing(spots: list[tuple[int, int]]) -> int:
+        return rank.get(document.blocks[spots[0][0]].element or "", 0)
 
-    moved = [item for item in enumerate(groups) if document.blocks[item[1][1][0][0]].element]
-    ordered = iter(sorted(moved, key=key))
-    return [
-        next(ordered)[1] if document.blocks[spots[0][0]].element else (row, spots)
-        for row, spots in groups
-    ]
+    ordered = {row: iter(sorted(members, key=standing)) for row, members in rows.items()}
+    return [(row, next(ordered[row])) for row, _ in groups]
 
 
 def _passage(document: ContextDocument, row: str, spots: Sequence[tuple[int, int]]) -> Passage:
@@ -229,39 +259,36 @@ def _leaves_text(passage: Passage, cut: Sequence[Range] | None) -> bool:
     return cut is None or any(passage.text[start:end].strip() for start, end in cut)
 
 
-def _is_array(document: ContextDocument, passage: Passage) -> bool:
-    return document.blocks[passage._blocks[0]].element is not None
+def _keep_one(rows: Sequence[_Row], order: Sequence[int], cuts: _Cuts) -> None:
+    """What would be left empty keeps the first passage asked for, whole."""
+    of_row = {number: row for row in rows for number in row.members}
+    first = next((number for number in order if number in of_row), rows[0].members[0])
+    of_row[first].wanted.append(first)
+    cuts.ranges.pop(first, None)
 
 
-def _may_be_empty(
-    row: str, blocks: Sequence[Block], passages: Sequence[Passage], members: Sequence[int]
+def _array_may_empty(
+    array: str, blocks: Sequence[Block], passages: Sequence[Passage], rows: Sequence[_Row]
 ) -> bool:
-    """Whether something is left of a row's text or array without its documents."""
-    if not row:
+    """Whether something is left of an array without its documents."""
+    if not array:
         return True  # the caller's own list of documents
-    mine = {index for number in members for index in passages[number]._blocks}
-    if blocks[next(iter(mine))].element is not None:
-        inside = f"{row}/"
-        return any(
-            block.pointer.startswith(inside) and index not in mine and not block.dropped
-            for index, block in enumerate(blocks)
-        )
-    (block,) = (blocks[index] for index in mine)
-    return any(span.source is None and span.text.strip() for span in block.spans)
+    mine = {index for row in rows for number in row.members for index in passages[number].blocks}
+    inside = f"{array}/"
+    return any(
+        block.pointer.startswith(inside) and index not in mine and not block.dropped
+        for index, block in enumerate(blocks)
+    )
 
 
 def _place_elements(
-    blocks: list[Block],
-    passages: Sequence[Passage],
-    members: Sequence[int],
-    wanted: Sequence[int],
-    cuts: _Cuts,
+    blocks: list[Block], passages: Sequence[Passage], row: _Row, cuts: _Cuts
 ) -> None:
-    places = sorted(_index(blocks[passages[number]._blocks[0]]) for number in members)
-    slots = dict(zip(wanted, places, strict=False))
-    for number in members:
+    places = sorted(_place(blocks[passages[number].blocks[0]]) for number in row.members)
+    slots = dict(zip(row.wanted, places, strict=False))
+    for number in row.members:
         passage = passages[number]
-        for index in passage._blocks:
+        for index in passage.blocks:
             block = blocks[index]
             if number not in slots:
                 blocks[index] = block.without_text()
@@ -280,38 +307,45 @@ def _index(block: Block) -> int:
     return int((block.element or "/0").rpartition("/")[2])
 
 
-def _place_stretches(
-    blocks: list[Block],
-    passages: Sequence[Passage],
-    members: Sequence[int],
-    wanted: Sequence[int],
-    cuts: _Cuts,
-) -> None:
-    (index,) = passages[members[0]]._blocks
-    block = blocks[index]
-    mine = {passages[number].source: number for number in members}
+def _place(block: Block) -> int:
+    """Where the block's element stands by now."""
+    return _index(block) if block.slot is None else block.slot
+
+
+def _with_stretches(
+    block: Block, index: int, passages: Sequence[Passage], rows: Sequence[_Row], cuts: _Cuts
+) -> Block:
+    queues = {passages[row.members[0]].row: iter(row.wanted) for row in rows}
+    mine = {passages[n].source: passages[n].row for row in rows for n in row.members}
     held: dict[Source, list[tuple[int, Span]]] = {}
     for position, span in enumerate(block.spans):
         if span.source is not None:
             held.setdefault(span.source, []).append((position, span))
-    queue = iter(wanted)
     spans: list[Span] = []
     met: set[Source] = set()
+    gone = False  # a document left, and no separator with it yet
     for span in block.spans:
-        number = None if span.source is None else mine.get(span.source)
-        if number is None or span.source is None:
+        if gone and _is_separator(span) and (not spans or spans[-1].text.endswith("\n")):
+            gone = False
+            continue
+        row = None if span.source is None else mine.get(span.source)
+        if row is None or span.source is None:
+            gone = False
             spans.append(span)
             continue
         if span.source in met:
             continue
         met.add(span.source)
-        following = next(queue, None)
+        following = next(queues[row], None)
+        gone = False
         if following is not None:
             passage = passages[following]
             spans += _cut_spans(block, index, held[passage.source], passage, cuts)
         elif spans and _is_separator(spans[-1]):
             spans.pop()
-    blocks[index] = block.with_spans(tuple(spans))
+        else:
+            gone = True
+    return block.with_spans(tuple(spans))
 
 
 def _is_separator(span: Span) -> bool:

@@ -59,13 +59,15 @@ class Source:
     """The document that a span of kind ``document`` belongs to.
 
     ``start`` is where the document's own text begins in the block's original, so a kept range
-    minus ``start`` is an offset in the document (for citations).
+    minus ``start`` is an offset in the document (for citations). Documents of one text or one
+    array change places only within their ``row``; rows keep their order.
     """
 
     id: str
     title: str | None = None
     start: int = 0
     score: float | None = None
+    row: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

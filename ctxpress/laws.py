@@ -9,7 +9,7 @@ protected JSON, logs and tables in another form; module ``lossless`` checks that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ctxpress.document import Block, ContextDocument, Range, Source, Span, is_unicode
 from ctxpress.elements import arrangements
@@ -56,7 +56,7 @@ def check_laws(
         if old is not new:
             _check_block(old, new, extractive=extractive, arranges=arranges, restore=restore)
     if arranges:
-        _check_elements(after.blocks)
+        _check_elements(before.blocks, after.blocks)
 
 
 def _check_block(
@@ -91,10 +91,29 @@ def _check_block(
         raise LawError(f"{old.pointer}: the block became blank")
 
 
-def _check_elements(blocks: Sequence[Block]) -> None:
-    for found in arrangements(blocks):
+def _check_elements(before: Sequence[Block], after: Sequence[Block]) -> None:
+    for found in arrangements(after):
         if found.contradictory:
             raise LawError(f"{found.array}: two elements for one place, or one left in part")
+    rows: dict[str, int] = {}
+    for block in before:
+        if block.element is not None and not block.dropped:
+            rows[_place(block)] = _row_of(block)
+    for block in after:
+        if block.element is None or block.dropped or block.slot is None:
+            continue
+        if rows.get(_place(block)) != _row_of(block):
+            raise LawError(f"{block.pointer}: a document left its row")
+
+
+def _place(block: Block) -> str:
+    """The element in whose place the block's stands."""
+    element = block.element or ""
+    return element if block.slot is None else f"{element.rpartition('/')[0]}/{block.slot}"
+
+
+def _row_of(block: Block) -> int:
+    return next((span.source.row for span in block.spans if span.source), 0)
 
 
 def check_protected(old: Block, new: Block) -> None:
@@ -132,6 +151,34 @@ def _check_arranged(old: Block, new: Block) -> None:
         protected = [(span.text, span.kept) for span in spans if span.protected]
         if protected != [(span.text, span.kept) for span in kept if span.protected]:
             raise LawError(f"{old.pointer}: protected text was changed, moved or lost")
+    _check_rows(old, new)
+
+
+def _check_rows(old: Block, new: Block) -> None:
+    """Documents stay within their row: between the same protected texts, rows in order.
+
+    :raises LawError: where one is in another place.
+    """
+    extents: dict[int, tuple[int, int]] = {}
+    for row, passed in _rows(old.spans):
+        extents[row] = (extents.get(row, (passed, passed))[0], passed)
+    ranks = {row: rank for rank, row in enumerate(extents)}
+    last = 0
+    for row, passed in _rows(new.spans):
+        first, final = extents.get(row, (-1, -1))
+        if not first <= passed <= final or ranks[row] < last:
+            raise LawError(f"{old.pointer}: a document left its row")
+        last = ranks[row]
+
+
+def _rows(spans: Sequence[Span]) -> Iterator[tuple[int, int]]:
+    """The rows of the spans of documents, each with how many protected texts stand before it."""
+    passed = 0
+    for span in spans:
+        if span.source is not None:
+            yield span.source.row, passed
+        elif span.protected:
+            passed += 1
 
 
 def _by_source(spans: Sequence[Span]) -> dict[Source | None, list[Span]]:

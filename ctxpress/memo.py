@@ -24,7 +24,7 @@ __all__ = ["Memo", "content_digest", "memo_key"]
 
 logger = logging.getLogger(__name__)
 
-_VERSION = 2
+_VERSION = 3
 
 
 def memo_key(
@@ -166,11 +166,13 @@ def _flat(span: Span) -> list[int]:
 
 def _source(span: Span) -> list[Any] | None:
     source = span.source
-    return None if source is None else [source.id, source.title, source.start, source.score]
+    if source is None:
+        return None
+    return [source.id, source.title, source.start, source.score, source.row]
 
 
-def _read_source(name: str, title: str | None, start: int, score: float | None) -> Source:
-    return Source(id=name, title=title, start=start, score=score)
+def _read_source(name: str, title: str | None, start: int, score: float | None, row: int) -> Source:
+    return Source(id=name, title=title, start=start, score=score, row=row)
 
 
 def _update(hasher: Any, text: str) -> None:

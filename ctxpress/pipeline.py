@@ -9,6 +9,7 @@ their outcomes are remembered before the request leaves (law 3).
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import time
 from collections import Counter
@@ -242,9 +243,12 @@ class Pipeline:
         closed = [await self._closed(plan, counting, lossless=kind) for kind in kinds]
         last_breakpoint = max((i for i, b in enumerate(blocks) if b.cache_breakpoint), default=-1)
         shared = await self._shared_prefixes(plan, namespace, tokens)
+        marked = {block.element for block in blocks if block.cache_breakpoint}
         work: list[Work] = []
         for place in plan.fresh:
             block = blocks[place.index]
+            if block.element in marked:  # a cached prefix ends there: it is not to move
+                block = dataclasses.replace(block, element=None)
             item = Work(place=place, before=block, block=block)
             item.question = plan.document.question_of(block.turn)
             item.shared = place.index <= last_breakpoint or place.index in shared
@@ -370,8 +374,10 @@ def _apply_settled(plan: _Plan, work: Sequence[Work], settled: Sequence[Outcome]
     for item, outcome in zip(work, settled, strict=True):
         if outcome.skipped is Skip.STORE_FAILED:
             item.skipped = Skip.STORE_FAILED
-        plan.settled[item.place.index] = outcome
-        plan.blocks[item.place.index] = apply_outcome(item.before, outcome)
+        # As parsed: a rival may have moved what was not to move here, and was first.
+        index = item.place.index
+        plan.settled[index] = outcome
+        plan.blocks[index] = apply_outcome(plan.document.blocks[index], outcome)
 
 
 def _was_eligible(block: Block) -> bool:

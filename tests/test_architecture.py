@@ -52,7 +52,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "integrations": {"arrangement", "document", "errors", "nearest", "results", "sdk", "waiting"},
 }
 TORCH = re.compile(
-    r"^ctxpress/(engine/|cache/kv\.py|cache/codecs/|plugins/token_classification|integrations/vllm)"
+    r"^ctxpress/(engine/|cache/kv\.py|cache/codecs/|models/checkpoint\.py"
+    r"|plugins/token_classification|relevance/huggingface/|integrations/vllm)"
 )
 # `cache/key.py` asks where this platform keeps a user's state, `token_files.py` where other
 # programs keep tokenizers; those are no settings of ours. `restructure/factory.py` reads the key of

@@ -70,13 +70,15 @@ def _read_content(content: Any, pointer: str, builder: BlockBuilder) -> None:
     if isinstance(content, str):
         builder.text(pointer, content)
     elif isinstance(content, list):
+        row = 0
         for i, part in enumerate(content):
-            _read_part(part, f"{pointer}/{i}", builder)
+            _read_part(part, f"{pointer}/{i}", builder, row)
+            row += not _is_movable(part)
     elif content is not None:
         builder.opaque(pointer, content)
 
 
-def _read_part(part: Any, pointer: str, builder: BlockBuilder) -> None:
+def _read_part(part: Any, pointer: str, builder: BlockBuilder, row: int) -> None:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "text" and isinstance(part.get("text"), str):
         # Citations of an earlier answer quote by position: that text must stay as it is.
@@ -84,7 +86,7 @@ def _read_part(part: Any, pointer: str, builder: BlockBuilder) -> None:
     elif kind == "tool_result":
         _read_tool_result(part, pointer, builder)
     elif kind in ("document", "search_result"):
-        _read_document(part, pointer, builder)
+        _read_document(part, pointer, builder, row)
     else:
         builder.opaque(pointer, part)
         if kind == "tool_use":
@@ -99,6 +101,7 @@ def _read_tool_result(part: dict[str, Any], pointer: str, builder: BlockBuilder)
     if isinstance(content, str):
         builder.tool_or_text(place, content, None, reads=reads, role=Role.TOOL)
     elif isinstance(content, list):
+        row = 0
         for i, inner in enumerate(content):
             inside = f"{place}/{i}"
             kind = inner.get("type") if isinstance(inner, dict) else None
@@ -107,9 +110,10 @@ def _read_tool_result(part: dict[str, Any], pointer: str, builder: BlockBuilder)
                     f"{inside}/text", inner["text"], inner, reads=reads, role=Role.TOOL
                 )
             elif kind in ("document", "search_result"):
-                _read_document(inner, inside, builder, role=Role.TOOL, protected=reads)
+                _read_document(inner, inside, builder, row, role=Role.TOOL, protected=reads)
             else:
                 builder.opaque(inside, inner, Role.TOOL)
+            row += not _is_movable(inner)
     elif content is not None:
         builder.opaque(place, content, Role.TOOL)
     builder.leave(pointer, breakpoint=part.get("cache_control") is not None)
@@ -119,20 +123,24 @@ def _read_document(
     part: dict[str, Any],
     pointer: str,
     builder: BlockBuilder,
+    row: int,
     *,
     role: Role | None = None,
     protected: bool = False,
 ) -> None:
-    """The texts of a document or a search result; a PDF, an image or a file is opaque."""
-    citations = part.get("citations")
-    protected = protected or (isinstance(citations, dict) and bool(citations.get("enabled")))
+    """The texts of a document or a search result; a PDF, an image or a file is opaque.
+
+    Documents between which something else stands are in different rows.
+    """
+    movable = pointer if _is_movable(part) else None
+    protected = protected or _is_cited(part)
     if part["type"] == "search_result":
         identity, place = part.get("source"), f"{pointer}/content"
         holder: Any = part
     else:
         identity, place = None, f"{pointer}/source/content"
         holder = part.get("source")
-    source = builder.next_document(part.get("title"), identity)
+    source = builder.next_document(part.get("title"), identity, row)
     if not isinstance(holder, dict):
         builder.opaque(pointer, part, role)
         return
@@ -145,7 +153,7 @@ def _read_document(
             role=role,
             protected=protected,
             source=source,
-            movable=None if protected or part.get("cache_control") is not None else pointer,
+            movable=movable,
         )
         return
     content = holder.get("content")
@@ -158,9 +166,6 @@ def _read_document(
     else:
         head["source"] = {k: v for k, v in holder.items() if k != "content"}
     builder.enter(head)
-    movable = None
-    if not protected and part.get("cache_control") is None and _is_plain(content):
-        movable = pointer
     _read_document_content(
         content, place, builder, source, role=role, protected=protected, movable=movable
     )
@@ -201,14 +206,33 @@ def _read_document_content(
         )
 
 
-def _is_plain(content: Any) -> bool:
-    """Whether a document is text only, without a cache breakpoint: then it may be moved."""
+def _is_cited(part: dict[str, Any]) -> bool:
+    citations = part.get("citations")
+    return isinstance(citations, dict) and bool(citations.get("enabled"))
+
+
+def _is_movable(part: Any) -> bool:
+    """Whether an element is a document of text only, which no answer quotes by its position.
+
+    Nothing here may come and go between the turns of a conversation: a document that has moved
+    must do so again. Who decides about a new one also heeds its cache breakpoint.
+    """
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind not in ("document", "search_result") or _is_cited(part):
+        return False
+    holder = part if kind == "search_result" else part.get("source")
+    if not isinstance(holder, dict):
+        return False
+    if kind == "document" and holder.get("type") == "text":
+        return isinstance(holder.get("data"), str)
+    if kind == "document" and holder.get("type") != "content":
+        return False
+    content = holder.get("content")
     if not isinstance(content, list):
         return isinstance(content, str)
-    return all(
-        isinstance(part, dict)
-        and part.get("type") == "text"
-        and isinstance(part.get("text"), str)
-        and part.get("cache_control") is None
-        for part in content
+    return bool(content) and all(
+        isinstance(inner, dict)
+        and inner.get("type") == "text"
+        and isinstance(inner.get("text"), str)
+        for inner in content
     )

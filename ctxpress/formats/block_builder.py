@@ -149,7 +149,7 @@ class BlockBuilder:
         """A text. ``element`` is the part that it stands in, if it is not the content itself.
 
         ``movable`` is the pointer of the array element that is the document of this text, where
-        it may change places with others.
+        it is of a kind that may change places with others.
         """
         role = role or self._speaker
         part = element or {"type": "text", "text": text}
@@ -241,13 +241,14 @@ class BlockBuilder:
             call = ToolCall(name)
         return reads_files(call, self.options.read_tools)
 
-    def next_document(self, title: Any, identity: Any = None) -> Source:
+    def next_document(self, title: Any, identity: Any = None, row: int = 0) -> Source:
         """The source of the next document; without a name its number, from 0, is its id."""
         number = self.n_documents
         self.n_documents += 1
         return Source(
             id=identity if isinstance(identity, str) and identity else str(number),
             title=title if isinstance(title, str) else None,
+            row=row,
         )
 
     def document(

@@ -68,21 +68,23 @@ class InsertElement:
 class ArrangeElements:
     """Elements of the array at ``pointer`` change places, and some leave.
 
-    The elements ``order`` take the places of the elements ``movable`` (ascending) from the first
-    on; places that are left over close up. ``order`` is a selection of ``movable``.
+    Of the elements ``movable`` (ascending), ``placed`` says which goes to the place of which, by
+    ascending place; the others leave, and places that nothing goes to close up.
     """
 
     pointer: str
     movable: tuple[int, ...]
-    order: tuple[int, ...]
+    placed: tuple[tuple[int, int], ...]
 
 
 Edit = ReplaceString | DeleteMember | InsertElement | ArrangeElements
 
 
-def rearranged(elements: Sequence[T], movable: Sequence[int], order: Sequence[int]) -> list[T]:
+def rearranged(
+    elements: Sequence[T], movable: Iterable[int], placed: Iterable[tuple[int, int]]
+) -> list[T]:
     """``elements`` as :class:`ArrangeElements` says."""
-    taken = dict(zip(movable, order, strict=False))
+    taken = dict(placed)
     places = set(movable)
     return [
         elements[taken.get(index, index)]
@@ -326,7 +328,7 @@ def _arrangement(raw: bytes, array: _Node, edit: ArrangeElements) -> tuple[int, 
         raise FormatError(f"nothing at {edit.pointer}/…", code=Skip.UNSUPPORTED_SHAPE)
     values = [raw[member.start : member.end] for member in members]
     parts: list[bytes] = []
-    for place, value in enumerate(rearranged(values, edit.movable, edit.order)):
+    for place, value in enumerate(rearranged(values, edit.movable, edit.placed)):
         if place:
             parts.append(raw[members[place - 1].end : members[place].start])
         parts.append(value)

@@ -13,7 +13,8 @@ class RecognisedDocument:
 
     ``[start, end)`` is the document's own text, without white space around it;
     ``[outer_start, outer_end)`` is that with the markup that makes it a document (tags, numbers,
-    titles). Outer ranges do not overlap.
+    titles). Outer ranges do not overlap. ``ordered`` documents are perhaps parts of one: they may
+    leave, but not change places.
     """
 
     id: str
@@ -22,6 +23,7 @@ class RecognisedDocument:
     end: int
     outer_start: int
     outer_end: int
+    ordered: bool = False
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:

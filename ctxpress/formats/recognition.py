@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctxpress.formats.contexts import context_documents
 from ctxpress.formats.framework_prompts import framework_context
 from ctxpress.formats.numbered import numbered_passages
 from ctxpress.formats.options import ParseOptions
@@ -16,10 +17,16 @@ def recognise(text: str, options: ParseOptions) -> tuple[RecognisedDocument, ...
 
     The first that finds any wins: tagged text, the tenant's own ``document_pattern``, the default
     prompts of LangChain and LlamaIndex, numbered passages. (The prompts come before the passages
-    because one of them shows numbered passages as an example, before the real ones.)
+    because one of them shows numbered passages as an example, before the real ones.) Where one tag
+    holds a prompt's whole context, the prompt says more about it than the tag.
     """
+    tagged = tagged_documents(text)
+    if len(tagged) == 1:
+        inside = recognise_framework(text)
+        if inside and tagged[0].start <= inside[0].start and inside[-1].end <= tagged[0].end:
+            return inside
     return (
-        tagged_documents(text)
+        tagged
         or _matched(text, options)
         or recognise_framework(text)
         or numbered_passages(text, 0, len(text))
@@ -29,21 +36,17 @@ def recognise(text: str, options: ParseOptions) -> tuple[RecognisedDocument, ...
 def recognise_framework(text: str) -> tuple[RecognisedDocument, ...]:
     """The documents in the context part of a framework's default prompt; empty if it is none.
 
-    The context is split where it says itself how: by tags or by numbers. The
-    frameworks' own separator, a blank line, also stands between the paragraphs of one document, so
-    it is not taken for one: such a context is a single document.
+    The context is split where it says itself how: by tags, by numbers, by the metadata that the
+    framework prints. The frameworks' own separator, a blank line, also stands between the
+    paragraphs of one document, so what it parts keeps its order.
     """
     context = framework_context(text)
     if context is None:
         return ()
-    start, end = context
-    inner = tagged_documents(text, start, end) or numbered_passages(text, start, end)
-    if inner:
-        return inner
     return (
-        RecognisedDocument(
-            id="context", title=None, start=start, end=end, outer_start=start, outer_end=end
-        ),
+        tagged_documents(text, *context)
+        or numbered_passages(text, *context)
+        or context_documents(text, *context)
     )
 
 

@@ -28,9 +28,10 @@ def render_body(body: bytes, before: ContextDocument, after: ContextDocument) ->
         ReplaceString(block.pointer, tuple(_pieces(block))) for block in _changed(before, after)
     ]
     body = apply_edits(body, edits)
-    # Pointers stay true while what is deeper moves first.
-    for found in sorted(_moved(after), key=lambda one: -one.array.count("/")):
-        body = apply_edits(body, [ArrangeElements(found.array, found.movable, found.order)])
+    for arrays in _moved(after):
+        body = apply_edits(
+            body, [ArrangeElements(one.array, one.movable, one.placed) for one in arrays]
+        )
     return body
 
 
@@ -56,14 +57,21 @@ def render_list(messages: list[Any], before: ContextDocument, after: ContextDocu
         keys = block.pointer.split("/")[2:]
         place = own(keys[:-1])
         place[int(keys[-1]) if isinstance(place, list) else keys[-1]] = block.text
-    for found in sorted(_moved(after), key=lambda one: -one.array.count("/")):
-        place = own(found.array.split("/")[2:])
-        place[:] = rearranged(place, found.movable, found.order)
+    for arrays in _moved(after):
+        for one in arrays:
+            place = own(one.array.split("/")[2:])
+            place[:] = rearranged(place, one.movable, one.placed)
     return result
 
 
-def _moved(after: ContextDocument) -> list[Arrangement]:
-    return [found for found in arrangements(after.blocks) if found.changed]
+def _moved(after: ContextDocument) -> list[list[Arrangement]]:
+    """What has moved, the deepest arrays first: pointers stay true, and of one depth none is in
+    another, so that one pass over the body does for all of them."""
+    depths: dict[int, list[Arrangement]] = {}
+    for found in arrangements(after.blocks):
+        if found.changed:
+            depths.setdefault(found.array.count("/"), []).append(found)
+    return [depths[depth] for depth in sorted(depths, reverse=True)]
 
 
 def _changed(before: ContextDocument, after: ContextDocument) -> Iterator[Block]:

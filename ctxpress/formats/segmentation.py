@@ -75,21 +75,28 @@ def _around(
 ) -> Iterator[_Area]:
     """The documents, their markup (protected), and what is around them.
 
-    Blanks between two documents are free, as they may leave with one of them.
+    Blanks between two documents are free, as they may leave with one of them. Documents with
+    words between them are in different rows: the words may be about the one in front or behind.
     """
-    cursor = 0
+    cursor = row = 0
     for number, document in enumerate(documents):
         start, end = max(cursor, document.start), document.end
         opening = max(cursor, document.outer_start)
         between = number > 0 and text[cursor:opening].isspace()
+        if number and (document.ordered or _has_words(text, cursor, opening)):
+            row += 1
         yield _Area(cursor, opening, kind, protected and not between)
-        source = Source(id=document.id, title=document.title, start=document.start)
+        source = Source(id=document.id, title=document.title, start=document.start, row=row)
         markup = _Area(opening, start, Kind.INSTRUCTION, True, source, detachable=True)
         yield markup
         yield _Area(start, end, Kind.DOCUMENT, protected=False, source=source)
         cursor = max(end, document.outer_end)
         yield markup._replace(start=end, end=cursor)
     yield _Area(cursor, len(text), kind, protected)
+
+
+def _has_words(text: str, start: int, end: int) -> bool:
+    return any(character.isalnum() for character in text[start:end])
 
 
 def _asking(text: str, documents: Sequence[RecognisedDocument]) -> list[_Area]:

@@ -218,13 +218,13 @@ SYSTEM_PROMPTS = {
 
 @pytest.mark.parametrize("name", PROMPTS)
 def test_prompts_of_frameworks(name: str) -> None:
-    assert documents_of(PROMPTS[name]) == [CONTEXT]
+    assert documents_of(PROMPTS[name]) == [CURIE, TOWER]
     assert question_of(PROMPTS[name]) == QUESTION
 
 
 @pytest.mark.parametrize("name", SYSTEM_PROMPTS)
 def test_system_prompts_of_frameworks_release_their_context_only(name: str) -> None:
-    assert documents_of(SYSTEM_PROMPTS[name], Role.SYSTEM, ask=False) == [CONTEXT]
+    assert documents_of(SYSTEM_PROMPTS[name], Role.SYSTEM, ask=False) == [CURIE, TOWER]
 
 
 def test_other_system_prompts_release_nothing() -> None:
@@ -251,7 +251,7 @@ def test_llamaindex_prints_what_we_read() -> None:
         "DEFAULT_REFINE_PROMPT_TMPL": {"context_msg": CONTEXT, "existing_answer": "300 m"},
     }.items():
         text = getattr(default_prompts, name).format(query_str=QUESTION, **keywords)
-        assert documents_of(text) == [CONTEXT], name
+        assert documents_of(text) == [CURIE, TOWER], name
         assert question_of(text) == QUESTION, name
 
 
@@ -269,7 +269,7 @@ def test_llamaindex_chat_engines_print_what_we_read() -> None:
             context_msg=CONTEXT, existing_answer="x"
         ),
     ):
-        assert documents_of(text, Role.SYSTEM, ask=False) == [CONTEXT], text
+        assert documents_of(text, Role.SYSTEM, ask=False) == [CURIE, TOWER], text
 
 
 def test_llamaindex_citations_skip_the_example() -> None:
@@ -288,17 +288,17 @@ def test_langchain_prints_what_we_read() -> None:
     from langchain_classic.chains.question_answering import refine_prompts, stuff_prompt
 
     text = stuff_prompt.PROMPT.format(context=CONTEXT, question=QUESTION)
-    assert documents_of(text) == [CONTEXT]
+    assert documents_of(text) == [CURIE, TOWER]
     assert question_of(text) == QUESTION
     system = stuff_prompt.CHAT_PROMPT.format_messages(context=CONTEXT, question=QUESTION)[0]
-    assert documents_of(str(system.content), Role.SYSTEM, ask=False) == [CONTEXT]
+    assert documents_of(str(system.content), Role.SYSTEM, ask=False) == [CURIE, TOWER]
     for text in (
         refine_prompts.DEFAULT_TEXT_QA_PROMPT.format(context_str=CONTEXT, question=QUESTION),
         refine_prompts.DEFAULT_REFINE_PROMPT.format(
             context_str=CONTEXT, question=QUESTION, existing_answer="x"
         ),
     ):
-        assert documents_of(text) == [CONTEXT]
+        assert documents_of(text) == [CURIE, TOWER]
         assert question_of(text) == QUESTION
 
 
@@ -307,8 +307,152 @@ def test_langchain_sources_skip_the_example() -> None:
     from langchain_classic.chains.qa_with_sources import stuff_prompt
 
     text = stuff_prompt.PROMPT.format(question=QUESTION, summaries=CONTEXT)
-    assert documents_of(text) == [CONTEXT]
+    assert documents_of(text) == [CURIE, TOWER]
     assert question_of(text) == QUESTION
+
+
+# --- borders that a framework shows in its context --------------------------------------------
+
+
+def rows_of(text: str, role: Role = Role.USER) -> dict[str, int]:
+    """Id and row of every document."""
+    spans = spans_of(text, role, ask=role is Role.USER)
+    return {s.source.id: s.source.row for s in spans if s.source}
+
+
+def in_llamaindex(context: str) -> str:
+    return PROMPTS["llamaindex"].replace(CONTEXT, context)
+
+
+def printed_nodes(nodes: list[tuple[dict[str, Any], str]]) -> str:
+    """What LlamaIndex's own compacting synthesizer sends for these nodes."""
+    pytest.importorskip("llama_index.core")
+    from llama_index.core.llms import MockLLM
+    from llama_index.core.response_synthesizers import CompactAndRefine
+    from llama_index.core.schema import NodeWithScore, TextNode
+
+    synthesizer = CompactAndRefine(llm=MockLLM())  # it answers with the prompt
+    scored = [
+        NodeWithScore(node=TextNode(text=text, metadata=metadata), score=1.0)
+        for metadata, text in nodes
+    ]
+    return str(synthesizer.synthesize(QUESTION, scored))
+
+
+def test_nodes_are_told_apart_by_their_metadata() -> None:
+    text = printed_nodes(
+        [
+            ({"page_label": "3", "file_path": "/data/curie.pdf"}, f"{CURIE}\n\n{RIVER}"),
+            ({"file_name": "tower.md", "title": "The tower"}, TOWER),
+            ({"page_label": "4", "file_path": "/data/curie.pdf"}, RIVER),
+        ]
+    )
+    assert found(text) == [
+        ("1", "/data/curie.pdf", f"{CURIE}\n\n{RIVER}"),
+        ("2", "The tower", TOWER),
+        ("3", "/data/curie.pdf", RIVER),
+    ]
+    assert documents_of(text) == [f"{CURIE}\n\n{RIVER}", TOWER, RIVER]
+    assert question_of(text) == QUESTION
+    markup = [s.text for s in spans_of(text) if s.markup]
+    assert markup[0] == "page_label: 3\nfile_path: /data/curie.pdf\n\n"
+    assert set(rows_of(text).values()) == {0}, "they may change places"
+
+
+def test_metadata_under_keys_of_the_users_own() -> None:
+    keys = [{"client": "A", "case_number": "17"}, {"client": "B", "case_number": "18"}]
+    text = printed_nodes([(keys[0], CURIE), (keys[1], TOWER)])
+    assert [body for _, _, body in found(text)] == [CURIE, TOWER]
+    assert set(rows_of(text).values()) == {0}
+
+
+def test_metadata_of_several_lines() -> None:
+    asked = "1. Who was Curie?\n2. Where was she born?"
+    metadata = {"file_name": "a.md", "questions_this_excerpt_can_answer": asked}
+    text = printed_nodes([(metadata, CURIE), ({**metadata, "file_name": "b.md"}, TOWER)])
+    assert [(title, body) for _, title, body in found(text)] == [("a.md", CURIE), ("b.md", TOWER)]
+
+
+def test_a_context_that_begins_in_the_middle_of_a_node() -> None:
+    text = in_llamaindex(f"{CURIE}\n\nfile_path: b.md\n\n{TOWER}\n\nfile_path: c.md\n\n{RIVER}")
+    assert [(title, body) for _, title, body in found(text)] == [
+        (None, CURIE), ("b.md", TOWER), ("c.md", RIVER),
+    ]  # fmt: skip
+
+
+def test_front_matter_belongs_to_its_node() -> None:
+    inner = f"title: Paris\nauthor: me\n\n{TOWER}"
+    text = in_llamaindex(f"file_path: a.md\n\n{inner}\n\nfile_path: b.md\n\n{RIVER}")
+    assert [(title, body) for _, title, body in found(text)] == [("a.md", inner), ("b.md", RIVER)]
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        f"Alice: Where was Marie Curie born, do you know that?\n\nBob: {CURIE}\n\nAlice: {TOWER}",
+        f"Note: this is what is known about the city of Paris.\n\n{CURIE}\n\nNote: {TOWER}",
+        f"name: a\nkind: b\n\nname: c\nkind: d\n\n{CURIE}\n\n{TOWER}",
+    ],
+)
+def test_what_only_looks_like_metadata_moves_nothing(context: str) -> None:
+    rows = list(rows_of(in_llamaindex(context)).values())
+    assert len(rows) > 1
+    assert rows == sorted(set(rows)), "each in a row of its own"
+
+
+def test_paragraphs_keep_their_order_since_they_may_be_of_one_document() -> None:
+    text = PROMPTS["langchain stuff"].replace(
+        CONTEXT, f"# Paris\n\n{CURIE}\n\n{TOWER}\n\nSo it is."
+    )
+    bodies = [body for _, _, body in found(text)]
+    assert bodies == [f"# Paris\n\n{CURIE}", f"{TOWER}\n\nSo it is."]
+    assert rows_of(text) == {"context-1": 0, "context-2": 1}
+
+
+def test_code_with_blank_lines_is_in_one_paragraph() -> None:
+    code = "```python\nfirst = 1 + 2 + 3 + 4 + 5 + 6 + 7\n\nsecond = 8 + 9 + 10 + 11 + 12\n```"
+    text = PROMPTS["langchain stuff"].replace(CONTEXT, f"{CURIE}\n\n{code}\n\n{TOWER}")
+    assert [body for _, _, body in found(text)] == [CURIE, code, TOWER]
+
+
+def test_langchains_answers_with_sources_name_their_documents() -> None:
+    pytest.importorskip("langchain_classic")
+    from langchain_classic.chains.qa_with_sources import stuff_prompt
+    from langchain_core.documents import Document
+    from langchain_core.prompts import format_document
+
+    printed = [
+        format_document(
+            Document(page_content=body, metadata={"source": name}), stuff_prompt.EXAMPLE_PROMPT
+        )
+        for name, body in (("a-pl", f"{CURIE}\n\n{RIVER}"), ("b-pl", TOWER))
+    ]
+    text = stuff_prompt.PROMPT.format(question=QUESTION, summaries="\n\n".join(printed))
+    assert found(text) == [("1", "a-pl", f"{CURIE}\n\n{RIVER}"), ("2", "b-pl", TOWER)]
+    assert set(rows_of(text).values()) == {0}
+    last = [s for s in spans_of(text) if s.markup][-1]
+    assert last.text == "\nSource: b-pl"
+
+
+def test_a_tag_around_a_whole_context_says_less_than_the_prompt() -> None:
+    text = (
+        "Answer any use questions based solely on the context below:\n\n"
+        f"<context>\n{CONTEXT}\n</context>\n\nQuestion: {QUESTION}"
+    )
+    assert documents_of(text) == [CURIE, TOWER]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (f"Old:\n<doc>{CURIE}</doc>\nNew:\n<doc>{TOWER}</doc>\n{QUESTION}", [0, 1]),
+        (f"<doc>{CURIE}</doc>\n---\n<doc>{TOWER}</doc>\n{QUESTION}", [0, 0]),
+        (f"<doc>{CURIE}</doc>\n(from a)\n<doc>{TOWER}</doc><doc>{RIVER}</doc>\n?", [0, 1, 1]),
+        (f"[1] {CURIE}\n[2] {TOWER}\n\n{QUESTION}", [0, 0]),
+    ],
+)
+def test_words_between_documents_keep_them_apart(text: str, rows: list[int]) -> None:
+    assert list({s.source: s.source.row for s in spans_of(text) if s.source}.values()) == rows
 
 
 # --- laws ------------------------------------------------------------------------------------
@@ -320,6 +464,7 @@ PIECES = st.sampled_from(
         "\n[2] ", "\nPassage 1: ", "\nPassage 2: ", "some words of a text ", "\n\n", "```\n",
         "Context information is below.\n------\n", "\n------\nGiven the context information",
         "Use the following pieces of context.\n\n", "\nQuestion: ", "<keep>", "</keep>", "`",
+        "\n\nfile_path: a.md\n\n", "Content: ", "\nSource: s\n", "a: b\nc: d\n\n",
     ]
 )  # fmt: skip
 

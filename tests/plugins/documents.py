@@ -43,6 +43,7 @@ class FixedScorer:
         self.other = other
         self.calibrated = calibrated
         self.asked: list[tuple[str, list[Titled]]] = []
+        self.ratios: list[float | None] = []
 
     def score(
         self,
@@ -53,6 +54,7 @@ class FixedScorer:
         checkpoint: Callable[[], None] | None = None,
     ) -> list[Relevance]:
         self.asked.append((question, list(texts)))
+        self.ratios.append(keep_ratio)
         found = []
         for titled in texts:
             if checkpoint is not None:
