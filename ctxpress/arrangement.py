@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from ctxpress.document import Block, ContextDocument, Kind, Range, Source, Span
 from ctxpress.elements import arrangements
 
-__all__ = ["Passage", "arrange", "passages_of", "shortened", "through"]
+__all__ = ["Passage", "arrange", "full_rows", "passages_of", "shortened", "through"]
 
 _JOINT = "\n"
 """Between the texts of a document that is made of several."""
@@ -151,6 +151,23 @@ class _Row:
                 self.wanted.append(number)
                 cuts.ranges[number] = ()
                 cuts.heads.pop(number, None)
+
+
+def full_rows(
+    document: ContextDocument, passages: Sequence[Passage]
+) -> Iterator[tuple[Passage, ...]]:
+    """The passages of each row of which one must stay, since nothing else would be left there.
+
+    Rows that hold something pinned are not among them: that is left in any case.
+    """
+    rows: dict[str, list[Passage]] = {}
+    for passage in passages:
+        rows.setdefault(passage.row, []).append(passage)
+    for row, members in rows.items():
+        numbers = [member.number for member in members]
+        pinned = any(member.pinned for member in members)
+        if not pinned and not _may_be_empty(row, document.blocks, passages, numbers):
+            yield tuple(members)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,9 +56,11 @@ TORCH = re.compile(
     r"|plugins/token_classification|relevance/huggingface/|integrations/vllm)"
 )
 # `cache/key.py` asks where this platform keeps a user's state, `token_files.py` where other
-# programs keep tokenizers; those are no settings of ours.
+# programs keep tokenizers; those are no settings of ours. `restructure/factory.py` reads the key of
+# an endpoint from the variable that the configuration names, as the proxy does for its upstreams.
 ENVIRONMENT = re.compile(
-    r"^(ctxpress/cli/|proxy/settings\.py|ctxpress/cache/key\.py|ctxpress/token_files\.py)"
+    r"^(ctxpress/cli/|proxy/settings\.py|ctxpress/cache/key\.py|ctxpress/token_files\.py|"
+    r"ctxpress/plugins/restructure/factory\.py)"
 )
 
 

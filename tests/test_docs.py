@@ -23,6 +23,7 @@ from ctxpress.config import (
 )
 from ctxpress.config_file import check_config
 from ctxpress.manager import create_plugin_manager, option_names
+from ctxpress.plugins.restructure.config import LlmConfig
 from ctxpress.stage import Skip
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +37,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "A pipeline": PipelineConfig,
     "`protect`": ProtectConfig,
     "A stage": StageConfig,
+    "`llm`": LlmConfig,
     "A tenant": TenantConfig,
     "`models`": TenantModelConfig,
 }

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ctxpress.errors import ModelError
 from ctxpress.hookspecs import RegisterScorer, hookimpl
 from ctxpress.models import load_bundled_scorer
 from ctxpress.models.bundle import read_manifest
@@ -114,9 +115,13 @@ def _create_bm25(config: BM25Config, resources: Resources) -> RelevanceScorer:
 
 def _create_bundled(config: BundledConfig, resources: Resources) -> RelevanceScorer:
     encoder = resources.get("models/bundled", load_bundled_scorer)
+    try:
+        mix = RelevanceMix(**read_manifest().relevance)
+    except TypeError as error:
+        raise ModelError(f"the bundled model's manifest.json, relevance: {error}") from error
     return CascadeScorer(
         JointEvidence(encoder),
-        RelevanceMix(**read_manifest().relevance),
+        mix,
         read_at_least=config.read_at_least,
         read_at_most=config.read_at_most,
         sure=config.sure,

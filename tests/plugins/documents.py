@@ -20,7 +20,7 @@ from ctxpress.pipeline import PipelineResult
 from ctxpress.relevance.scorer import Relevance, Titled
 from ctxpress.relevance.sentences import split_sentences
 from ctxpress.results import CompressedDocuments
-from ctxpress.stage import Stage, StageContext
+from ctxpress.stage import Stage, StageContext, TokenCounter
 from ctxpress.testing import WordCounter
 
 QUESTION = "How tall is the tower?"
@@ -106,6 +106,7 @@ def run(
     document: ContextDocument,
     *,
     deadline_s: float = float("inf"),
+    counter: TokenCounter | None = None,
     **context: Any,
 ) -> ContextDocument:
     """The stage's result; `context` are further fields of `StageContext`."""
@@ -114,7 +115,7 @@ def run(
         with ThreadPoolExecutor(1) as pool:
             loop = asyncio.get_running_loop()
             given = StageContext(
-                counter=WordCounter(),
+                counter=counter or WordCounter(),
                 executor=lambda work: loop.run_in_executor(pool, work),
                 deadline_s=deadline_s,
                 **context,
