@@ -121,16 +121,15 @@ def arrange(
             arrays.setdefault(element.rpartition("/")[0], []).append(row)
     blocks = list(document.blocks)
     for array, together in arrays.items():
-        if not any(row.wanted for row in together) and not _array_may_empty(
-            array, document.blocks, passages, together
-        ):
+        members = [passages[number] for row in together for number in row.members]
+        wanted = any(row.wanted for row in together)
+        if not wanted and not _array_may_empty(array, document.blocks, members):
             _keep_one(together, order, cuts)
         for row in together:
             _place_elements(blocks, passages, row, cuts)
     for index, together in texts.items():
         block = blocks[index]
-        around = any(span.source is None and span.text.strip() for span in block.spans)
-        if not around and not any(row.wanted for row in together):
+        if not _has_more(block) and not any(row.wanted for row in together):
             _keep_one(together, order, cuts)
         blocks[index] = _with_stretches(block, index, passages, together, cuts)
     return document.with_blocks(tuple(blocks))
@@ -156,18 +155,30 @@ class _Row:
 def full_rows(
     document: ContextDocument, passages: Sequence[Passage]
 ) -> Iterator[tuple[Passage, ...]]:
-    """The passages of each row of which one must stay, since nothing else would be left there.
+    """The passages of each text or array of which one must stay: nothing else would be left there.
 
-    Rows that hold something pinned are not among them: that is left in any case.
+    Those that hold something pinned are not among them: that is left in any case.
     """
-    rows: dict[str, list[Passage]] = {}
+    texts: dict[int, list[Passage]] = {}
+    arrays: dict[str, list[Passage]] = {}
     for passage in passages:
-        rows.setdefault(passage.row, []).append(passage)
-    for row, members in rows.items():
-        numbers = [member.number for member in members]
-        pinned = any(member.pinned for member in members)
-        if not pinned and not _may_be_empty(row, document.blocks, passages, numbers):
-            yield tuple(members)
+        element = document.blocks[passage.blocks[0]].element
+        if element is None:
+            texts.setdefault(passage.blocks[0], []).append(passage)
+        else:
+            arrays.setdefault(element.rpartition("/")[0], []).append(passage)
+    full = [members for index, members in texts.items() if not _has_more(document.blocks[index])]
+    full += [
+        members
+        for array, members in arrays.items()
+        if not _array_may_empty(array, document.blocks, members)
+    ]
+    yield from (tuple(members) for members in full if not any(one.pinned for one in members))
+
+
+def _has_more(block: Block) -> bool:
+    """Whether there is text around the documents of a block."""
+    return any(span.source is None and span.text.strip() for span in block.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,13 +278,11 @@ def _keep_one(rows: Sequence[_Row], order: Sequence[int], cuts: _Cuts) -> None:
     cuts.ranges.pop(first, None)
 
 
-def _array_may_empty(
-    array: str, blocks: Sequence[Block], passages: Sequence[Passage], rows: Sequence[_Row]
-) -> bool:
+def _array_may_empty(array: str, blocks: Sequence[Block], members: Iterable[Passage]) -> bool:
     """Whether something is left of an array without its documents."""
     if not array:
         return True  # the caller's own list of documents
-    mine = {index for row in rows for number in row.members for index in passages[number].blocks}
+    mine = {index for passage in members for index in passage.blocks}
     inside = f"{array}/"
     return any(
         block.pointer.startswith(inside) and index not in mine and not block.dropped

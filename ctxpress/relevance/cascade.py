@@ -135,7 +135,7 @@ class CascadeScorer:
         *,
         read_at_least: int = 6,
         read_at_most: int = 64,
-        sure: float = 0.75,
+        sure: float = 0.8,
     ) -> None:
         self._joint = joint
         self._mix = mix

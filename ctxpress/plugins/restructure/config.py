@@ -36,10 +36,11 @@ class RestructureConfig(BaseModel):
     With `backend: extractive`, `threshold` is the chance of being of use below which a sentence
     goes even where there is room; it needs a scorer whose scores are chances. Where no sentence
     reaches it, or none of those fits, `on_empty` says whether the documents are kept as they are or
-    dropped. `format: sections` prints `1.1. ## Title` above each document's quotes, as Refiner
-    does; `documents` prints nothing. `order: groups` puts documents that say the same next to each
-    other, best group first. With `context`, a sentence that one which stays cannot be understood
-    without counts for more than by itself.
+    dropped; with `drop`, at least one sentence must reach `drop_below` for anything to stay.
+    `format: sections` prints `1.1. ## Title` above each document's quotes, as Refiner does;
+    `documents` prints nothing. `order: groups` puts documents that say the same next to each other,
+    best group first. With `context`, a sentence that one which stays cannot be understood without
+    counts for more than by itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +48,8 @@ class RestructureConfig(BaseModel):
     backend: Literal["extractive", "llm"] = "extractive"
     keep_ratio: float = Field(default=0.3, gt=0, le=1)
     scorer: ScorerOption = DEFAULT_SCORER
-    threshold: float = Field(default=0.03, ge=0, lt=1)
+    threshold: float = Field(default=0.005, ge=0, lt=1)
+    drop_below: float = Field(default=0.3, ge=0, lt=1)
     on_empty: Literal["keep", "drop"] = "keep"
     format: Literal["documents", "sections"] = "documents"
     order: Literal["groups", "request"] = "groups"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Protocol
@@ -130,7 +131,7 @@ class RestructureStage:
         found: list[Relevance] = []
         if quoted is None:
             found = self._scores(question, passages, context)
-        evidence = quoted or self._scored(passages, found, self._config.threshold)
+        evidence = quoted or self._scored(passages, found, self._threshold(found))
         if not evidence.pieces.wanted:
             if stays:
                 raise StageSkip(
@@ -168,6 +169,13 @@ class RestructureStage:
                 f"threshold has no effect: what the scorer {config.scorer.use} gives are no chances"
             )
         return found
+
+    def _threshold(self, found: Sequence[Relevance]) -> float:
+        """The chance that a sentence needs; more than there is where none is good enough."""
+        config = self._config
+        chances = [one.score for one in found if one.calibrated]
+        hopeless = len(chances) == len(found) and max(chances, default=0.0) < config.drop_below
+        return math.inf if config.on_empty == "drop" and hopeless else config.threshold
 
     def _scored(
         self, passages: Sequence[Passage], found: Sequence[Relevance], threshold: float
