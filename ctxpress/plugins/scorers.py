@@ -49,7 +49,7 @@ class BundledConfig(BaseModel):
 
     read_at_least: Annotated[int, Field(ge=1, le=10_000)] = 6
     read_at_most: Annotated[int, Field(ge=1, le=10_000)] = 64
-    sure: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    sure: Annotated[float, Field(gt=0, lt=1)] = 0.7
 
 
 class VectorsConfig(BaseModel):

@@ -135,7 +135,7 @@ class CascadeScorer:
         *,
         read_at_least: int = 6,
         read_at_most: int = 64,
-        sure: float = 0.8,
+        sure: float = 0.7,
     ) -> None:
         self._joint = joint
         self._mix = mix
@@ -167,7 +167,9 @@ class CascadeScorer:
         sentences = [split_sentences(text.text) for text in texts]
         chunks = _chunks(texts, sentences)
         text_bm25 = self._shares(question, texts, checkpoint)
-        chunk_bm25 = self._shares(question, [chunk.read for chunk in chunks], checkpoint)
+        pieces = [chunk.read for chunk in chunks]
+        same = pieces == list(texts)  # short passages are one chunk each
+        chunk_bm25 = text_bm25 if same else self._shares(question, pieces, checkpoint)
         order = np.argsort(-chunk_bm25, kind="stable")
         values = [
             np.full(len(ranges), self._mix.unread + self._mix.bm25 * float(share), np.float32)
