@@ -27,6 +27,7 @@ from tests.redis_server import RedisServer
 
 TENANT = Namespace.derive(b"secret", "acme")
 POLICY = RequestPolicy(namespace=TENANT, pipeline="rag", mode="on")
+PATIENT = "?timeout_ms=20000"  # a busy machine is no outage
 RESTRUCTURE = {"use": "restructure", "keep_ratio": 0.3, "scorer": "bm25"}
 REORDER = {"use": "reorder", "min_documents": 2, "scores": "computed", "scorer": "bm25"}
 MOVING = [REORDER, {**RESTRUCTURE, "order": "request"}]
@@ -192,7 +193,7 @@ async def test_the_forwarded_bytes_only_grow(
         if number % 3 == 0:
             late = number >= len(requests) // 2
             changed = [{**s, "keep_ratio": 0.5} if "keep_ratio" in s else s for s in stages]
-            one = replica(create_store(f"disk://{tmp_path}?timeout_ms=20000"), changed if late else stages)
+            one = replica(create_store(f"disk://{tmp_path}{PATIENT}"), changed if late else stages)
         assert one is not None
         body = await one.send(shape, request)
         assert body.startswith(sent)
@@ -207,7 +208,10 @@ async def test_replicas_over_one_redis_forward_the_same_bytes(
     shape: str, redis_server: RedisServer, replica: Callable[..., Replica]
 ) -> None:
     """Two with different pipelines take turns; what one sends the other sends again."""
-    pair = [replica(create_store(f"{redis_server.url}?timeout_ms=20000"), stages) for stages in (MOVING, [RESTRUCTURE])]
+    pair = [
+        replica(create_store(f"{redis_server.url}{PATIENT}"), stages)
+        for stages in (MOVING, [RESTRUCTURE])
+    ]
     sent = b""
     for number, request in enumerate(requests_of(shape, 5)):
         bodies = [await pair[(number + n) % 2].send(shape, request) for n in range(2)]
@@ -224,7 +228,9 @@ async def test_rivals_that_race_agree_on_every_byte(
     """They may have to fall back where their arrangements contradict each other, but together."""
     other = [{**RESTRUCTURE, "keep_ratio": 0.6}, {"use": "reorder", "scores": "computed",
              "scorer": "bm25", "min_documents": 3}]  # fmt: skip
-    pair = [replica(create_store(f"{redis_server.url}?timeout_ms=20000"), stages) for stages in (MOVING, other)]
+    pair = [
+        replica(create_store(f"{redis_server.url}{PATIENT}"), stages) for stages in (MOVING, other)
+    ]
     sent = b""
     for request in requests_of(shape, 5):
         bodies = await asyncio.gather(*(one.send(shape, request) for one in pair))

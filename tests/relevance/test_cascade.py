@@ -49,10 +49,10 @@ def unread(reader: TableReader, texts: list[Titled]) -> list[int]:
 
 def test_it_is_a_scorer_with_chances() -> None:
     reader = TableReader(SURE)
-    cascade = scorer(reader)
+    cascade = scorer(reader, read_at_least=6, read_at_most=64, sure=0.75)
     assert isinstance(cascade, RelevanceScorer)
     assert cascade.languages == frozenset({"en"})
-    for part in ("cascade/", "table/1", "bm25/", "6-64-0.7", repr(MIX)):
+    for part in ("cascade/", "table/1", "bm25/", "6-64-0.75", repr(MIX)):
         assert part in cascade.identity
     found = cascade.score(QUESTION, documents(4, answer=2))
     assert all(one.calibrated and 0 <= one.score <= 1 for one in found)
