@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from ctxpress.document import Block, ContextDocument, Kind, Range, Source, Span
 from ctxpress.elements import arrangements
 
-__all__ = ["Passage", "arrange", "passages_of", "shortened", "through"]
+__all__ = ["Passage", "arrange", "full_rows", "passages_of", "shortened", "through"]
 
 _JOINT = "\n"
 """Between the texts of a document that is made of several."""
@@ -121,16 +121,15 @@ def arrange(
             arrays.setdefault(element.rpartition("/")[0], []).append(row)
     blocks = list(document.blocks)
     for array, together in arrays.items():
-        if not any(row.wanted for row in together) and not _array_may_empty(
-            array, document.blocks, passages, together
-        ):
+        members = [passages[number] for row in together for number in row.members]
+        wanted = any(row.wanted for row in together)
+        if not wanted and not _array_may_empty(array, document.blocks, members):
             _keep_one(together, order, cuts)
         for row in together:
             _place_elements(blocks, passages, row, cuts)
     for index, together in texts.items():
         block = blocks[index]
-        around = any(span.source is None and span.text.strip() for span in block.spans)
-        if not around and not any(row.wanted for row in together):
+        if not _has_more(block) and not any(row.wanted for row in together):
             _keep_one(together, order, cuts)
         blocks[index] = _with_stretches(block, index, passages, together, cuts)
     return document.with_blocks(tuple(blocks))
@@ -151,6 +150,35 @@ class _Row:
                 self.wanted.append(number)
                 cuts.ranges[number] = ()
                 cuts.heads.pop(number, None)
+
+
+def full_rows(
+    document: ContextDocument, passages: Sequence[Passage]
+) -> Iterator[tuple[Passage, ...]]:
+    """The passages of each text or array of which one must stay: nothing else would be left there.
+
+    Those that hold something pinned are not among them: that is left in any case.
+    """
+    texts: dict[int, list[Passage]] = {}
+    arrays: dict[str, list[Passage]] = {}
+    for passage in passages:
+        element = document.blocks[passage.blocks[0]].element
+        if element is None:
+            texts.setdefault(passage.blocks[0], []).append(passage)
+        else:
+            arrays.setdefault(element.rpartition("/")[0], []).append(passage)
+    full = [members for index, members in texts.items() if not _has_more(document.blocks[index])]
+    full += [
+        members
+        for array, members in arrays.items()
+        if not _array_may_empty(array, document.blocks, members)
+    ]
+    yield from (tuple(members) for members in full if not any(one.pinned for one in members))
+
+
+def _has_more(block: Block) -> bool:
+    """Whether there is text around the documents of a block."""
+    return any(span.source is None and span.text.strip() for span in block.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,13 +278,11 @@ def _keep_one(rows: Sequence[_Row], order: Sequence[int], cuts: _Cuts) -> None:
     cuts.ranges.pop(first, None)
 
 
-def _array_may_empty(
-    array: str, blocks: Sequence[Block], passages: Sequence[Passage], rows: Sequence[_Row]
-) -> bool:
+def _array_may_empty(array: str, blocks: Sequence[Block], members: Iterable[Passage]) -> bool:
     """Whether something is left of an array without its documents."""
     if not array:
         return True  # the caller's own list of documents
-    mine = {index for row in rows for number in row.members for index in passages[number].blocks}
+    mine = {index for passage in members for index in passage.blocks}
     inside = f"{array}/"
     return any(
         block.pointer.startswith(inside) and index not in mine and not block.dropped

@@ -62,13 +62,14 @@ def load_config_and_plugins(path: str | Path) -> tuple[Config, PluginManager]:
     """Read a file, load the plugins that it enables, check its stages against them.
 
     :raises ConfigError: as :func:`load_config` and :func:`validate_stage_options`, a stage stands
-        where it may not, or a plugin that the file enables cannot be loaded.
+        where it may not or names a scorer that there is not, or a plugin that the file enables
+        cannot be loaded.
     """
     source = read_source(path)
     config = _parse(Config, source)
     manager = _plugins_of(config, source)
     validate_stage_options(config, _models(manager), source)
-    if problems := _order_problems(config, manager):
+    if problems := _order_problems(config, manager) + _scorer_problems(config, manager):
         raise first_error(source, problems)
     return config, manager
 
@@ -85,7 +86,8 @@ def check_config(path: str | Path) -> list[str]:
             manager = _plugins_of(config, source)
         except ConfigError as error:
             return [str(error)]
-        problems = _stage_problems(config, _models(manager)) + _order_problems(config, manager)
+        problems = _stage_problems(config, _models(manager))
+        problems += _order_problems(config, manager) + _scorer_problems(config, manager)
     problems.sort(key=lambda problem: source.line_of(problem.path))
     return [str(source.error(problem.path, problem.message)) for problem in problems]
 
@@ -142,4 +144,28 @@ def _stage_problems(config: Config, stage_models: StageModels) -> list[Problem]:
                 continue
             _, wrong = validate_values(model, stage.options, at=at)
             problems += wrong
+    return problems
+
+
+def _scorer_problems(config: Config, manager: PluginManager) -> list[Problem]:
+    """Scorers that no plugin registers, and options that they do not take."""
+    problems: list[Problem] = []
+    for name, pipeline in config.pipelines.items():
+        for number, stage in enumerate(pipeline.stages):
+            if stage.use not in manager.stages:
+                continue
+            model = manager.stages[stage.use].config_model
+            options, _ = validate_values(model, stage.options)
+            for option, spec in (manager.scorers_in(options) if options else {}).items():
+                at: tuple[Any, ...] = ("pipelines", name, "stages", number, option)
+                given = stage.options.get(option)
+                registered = manager.scorers.get(spec.use)
+                if registered is None:
+                    message = f"no scorer is called {spec.use!r}"
+                    message += did_you_mean(spec.use, manager.scorers)
+                    place = (*at, "use") if isinstance(given, dict) else at
+                    problems.append(Problem(path=place, message=message))
+                else:
+                    wanted = spec.model_extra or {}
+                    problems += validate_values(registered.config_model, wanted, at=at)[1]
     return problems

@@ -34,8 +34,9 @@ def mask_languages(
     hidden = []
     foreign: set[str] = set()
     left = False
+    whole = [" ".join(_free(block) for block in document.blocks)]
     for block in document.blocks:
-        spans, masked = _mask_block(block, languages, foreign)
+        spans, masked = _mask_block(block, languages, foreign, whole)
         left = left or any(not span.protected and span.text.strip() for span in spans)
         blocks.append(block.with_spans(spans) if masked else block)
         hidden.append(frozenset(masked))
@@ -49,11 +50,17 @@ def mask_languages(
     return document.with_blocks(tuple(blocks)), tuple(hidden)
 
 
+def _free(block: Block) -> str:
+    return " ".join(span.text for span in block.spans if not span.protected)
+
+
 def _mask_block(
-    block: Block, languages: frozenset[str], foreign: set[str]
+    block: Block, languages: frozenset[str], foreign: set[str], whole: list[str]
 ) -> tuple[tuple[Span, ...], list[tuple[tuple[int, int], ...]]]:
-    free = " ".join(span.text for span in block.spans if not span.protected)
-    overall = detect_language(free)
+    """The block's spans, and what was masked; `whole` is all free text, for short blocks."""
+    overall = detect_language(_free(block))
+    if overall == UNDETERMINED:
+        overall = detect_language(whole[0])
     spans: list[Span] = []
     masked: list[tuple[tuple[int, int], ...]] = []
     for span in block.spans:

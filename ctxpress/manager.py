@@ -16,6 +16,7 @@ from ctxpress.errors import ConfigError, CtxpressError, PluginError
 from ctxpress.hookspecs import Observer
 from ctxpress.nearest import did_you_mean
 from ctxpress.plugins import BUILTIN_PLUGINS
+from ctxpress.plugins.scoring import ScorerSpec
 from ctxpress.relevance.scorer import RelevanceScorer
 from ctxpress.resources import Resources
 from ctxpress.stage import Stage
@@ -64,6 +65,11 @@ class PluginManager:
             for number, name in enumerate(names[:-1])
             if name in final
         ]
+
+    def scorers_in(self, options: BaseModel) -> dict[str, ScorerSpec]:
+        """The relevance scorers that a stage's options name, by the option that does."""
+        values = {name: getattr(options, name) for name in type(options).model_fields}
+        return {name: value for name, value in values.items() if isinstance(value, ScorerSpec)}
 
     def build_stage(self, name: str, options: Mapping[str, Any]) -> BuiltStage:
         """Build a stage from its options.

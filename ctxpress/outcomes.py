@@ -19,11 +19,12 @@ from ctxpress.cache.key import Namespace
 from ctxpress.cache.store import Store
 from ctxpress.document import Block, Kind, Range, Span
 from ctxpress.errors import StoreError
+from ctxpress.fates import Fate, decode_fates, encode_fates
 from ctxpress.stage import Skip
 
 __all__ = ["Outcome", "OutcomeMemory", "apply_outcome", "outcome_of"]
 
-_VERSION = 2
+_VERSION = 3
 _MAX_RANGES = 4_000_000
 
 
@@ -35,7 +36,8 @@ class Outcome:
     ``text`` is set only where a stage wrote text that is not made of ranges; ``kept`` then says
     what it stands for. ``skipped`` says why a block went untouched; ``shared`` that it was
     compressed by question-independent stages only. ``slot`` and ``dropped`` are those of the
-    block. ``length`` is the original's, in characters.
+    block. ``length`` is the original's, in characters. ``fates`` is what became of the documents in
+    it, so that a repeated request is explained as the first one was; empty where all are kept.
     """
 
     length: int
@@ -45,6 +47,7 @@ class Outcome:
     shared: bool = False
     slot: int | None = None
     dropped: bool = False
+    fates: tuple[Fate, ...] = ()
 
     def encode(self) -> bytes:
         """Canonical JSON bytes: ranges as gaps and lengths, which are short numbers."""
@@ -64,6 +67,7 @@ class Outcome:
                 self.shared,
                 self.slot,
                 self.dropped,
+                encode_fates(self.fates),
             ],
         )
 
@@ -74,9 +78,10 @@ class Outcome:
         Anything else, other versions included, is ``None``: a miss.
         """
         try:
-            version, stored, flat, text, skipped, shared, slot, dropped = orjson.loads(data)
+            version, stored, *fields = orjson.loads(data)
             if version != _VERSION or stored != length:
                 return None
+            flat, text, skipped, shared, slot, dropped, fates = fields
             if not isinstance(shared, bool) or not isinstance(dropped, bool):
                 return None
             if slot is not None and (type(slot) is not int or slot < 0):
@@ -91,6 +96,7 @@ class Outcome:
                 shared=shared,
                 slot=slot,
                 dropped=dropped,
+                fates=decode_fates(fates),
             )
         except (ValueError, TypeError):
             return None
@@ -113,18 +119,24 @@ def _ranges(flat: Any, length: int) -> tuple[Range, ...]:
 
 
 def outcome_of(
-    before: Block, after: Block, *, extractive: bool, skipped: Skip | None, shared: bool
+    before: Block,
+    after: Block,
+    *,
+    extractive: bool,
+    skipped: Skip | None,
+    shared: bool,
+    fates: tuple[Fate, ...] = (),
 ) -> Outcome:
     """The outcome that turns ``before`` into ``after``."""
     length, slot = len(before.original), after.slot
     if after.dropped:
-        return Outcome(length=length, shared=shared, dropped=True)
+        return Outcome(length=length, shared=shared, dropped=True, fates=fates)
     if after.text == before.text:
         left = None if slot is not None else skipped or Skip.NO_SAVING
         return Outcome(length=length, skipped=left, shared=shared, slot=slot)
     text = None if extractive else after.text
     kept = after.kept or None if text is not None else after.kept
-    return Outcome(length=length, kept=kept, text=text, shared=shared, slot=slot)
+    return Outcome(length=length, kept=kept, text=text, shared=shared, slot=slot, fates=fates)
 
 
 def apply_outcome(block: Block, outcome: Outcome) -> Block:

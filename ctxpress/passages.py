@@ -105,15 +105,19 @@ def compressed_documents(given: Sequence[Document], result: PipelineResult) -> C
             text=block.text,
             score=document.score,
             kept=block.kept,
-            dropped=None
-            if number in place
-            else reasons.get(f"/{number}") or "nothing of it was kept",
+            dropped=None if number in place else _why_dropped(document, reasons.get(f"/{number}")),
             place=place.get(number),
         )
         for number, (document, block) in enumerate(zip(given, blocks, strict=True))
     )
     text = SEPARATOR.join(compressed[number].text for number in order)
     return CompressedDocuments(text=text, documents=compressed, report=result.report)
+
+
+def _why_dropped(document: Document, reason: str | None) -> str:
+    if not document.text.strip():
+        return "it has no text"
+    return reason or "nothing of it was kept"
 
 
 def _read(number: int, given: DocumentLike) -> Document:

@@ -24,6 +24,7 @@ from ctxpress.counting import Counting
 from ctxpress.document import Block, ContextDocument, Role
 from ctxpress.elements import consistent
 from ctxpress.errors import StageError, StoreError
+from ctxpress.fates import fates_of
 from ctxpress.memo import Memo
 from ctxpress.outcomes import Outcome, OutcomeMemory, apply_outcome, outcome_of
 from ctxpress.report import Report
@@ -74,11 +75,16 @@ class PipelineResult:
 
 @dataclass(slots=True)
 class _Plan:
-    """One request on its way through: mutable, local to :meth:`Pipeline.run`."""
+    """One request on its way through: mutable, local to :meth:`Pipeline.run`.
+
+    ``outcomes`` are those that were remembered, ``settled`` those of the blocks decided now, by the
+    index of the block.
+    """
 
     document: ContextDocument
     blocks: list[Block]
     outcomes: dict[int, Outcome] = field(default_factory=dict)
+    settled: dict[int, Outcome] = field(default_factory=dict)
     cache_risk: int = 0
     fresh: list[Place] = field(default_factory=list)
     store_ok: bool = True
@@ -173,7 +179,8 @@ class Pipeline:
                 tokens_after=tokens_after,
                 work=work,
                 stages=reports,
-                remembered=tuple(plan.outcomes.values()),
+                remembered=plan.outcomes,
+                settled=plan.settled,
                 cache_risk=plan.cache_risk,
                 elapsed_ms=(time.monotonic() - started) * 1000,
                 min_tokens=self.settings.min_tokens,
@@ -359,6 +366,7 @@ def _outcome(item: Work) -> Outcome:
         extractive=item.extractive,
         skipped=skipped,
         shared=item.shared,
+        fates=fates_of(item.before, item.block, item.dropped_by),
     )
 
 
@@ -368,6 +376,7 @@ def _apply_settled(plan: _Plan, work: Sequence[Work], settled: Sequence[Outcome]
             item.skipped = Skip.STORE_FAILED
         # As parsed: a rival may have moved what was not to move here, and was first.
         index = item.place.index
+        plan.settled[index] = outcome
         plan.blocks[index] = apply_outcome(plan.document.blocks[index], outcome)
 
 

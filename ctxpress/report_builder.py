@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
-from typing import Literal
+from collections.abc import Mapping, Sequence, Set
 
-from ctxpress.document import Block, ContextDocument, Role, Source, Span
+from ctxpress.document import Block, ContextDocument, Role
+from ctxpress.fates import document_reports
 from ctxpress.outcomes import Outcome
-from ctxpress.report import DocumentReport, Report
+from ctxpress.report import Report
 from ctxpress.stage import Skip, StageReport, TokenCounter
 from ctxpress.work import Work
 
@@ -25,7 +25,8 @@ def summarise(
     tokens_after: Sequence[int],
     work: Sequence[Work],
     stages: tuple[StageReport, ...],
-    remembered: Sequence[Outcome],
+    remembered: Mapping[int, Outcome],
+    settled: Mapping[int, Outcome],
     cache_risk: int,
     elapsed_ms: float,
     min_tokens: int,
@@ -34,13 +35,16 @@ def summarise(
 ) -> Report:
     """The report of one request. Token sequences run parallel to the document's blocks.
 
-    Stages that are ``growing`` save nothing, so they do not explain why nothing was saved.
+    ``remembered`` and ``settled`` are the outcomes of earlier calls and of this one, by the index
+    of the block. Stages that are ``growing`` save nothing, so they do not explain why nothing was
+    saved.
     """
     compressed = sum(item.block.text != item.before.text and item.skipped is None for item in work)
+    fates = {index: one.fates for index, one in [*remembered.items(), *settled.items()]}
     skipped, reason = None, None
     if sum(tokens_after) >= sum(tokens_before):
         saving = [report for report in stages if report.stage not in growing]
-        skipped = _why(work, saving, before, remembered)
+        skipped = _why(work, saving, before, tuple(remembered.values()))
         if skipped in _SMALL_NEWS and _mostly_earlier(before, tokens_before):
             skipped = Skip.EARLIER_TURN
         reason = f"0 % saved: {_sentence(skipped, before, tokens_before, min_tokens, saving)}"
@@ -57,48 +61,11 @@ def summarise(
         reason=reason,
         blocks=sum(not block.opaque for block in before.blocks),
         blocks_compressed=compressed,
-        blocks_remembered=sum(outcome.skipped is None for outcome in remembered),
+        blocks_remembered=sum(one.skipped is None for one in remembered.values()),
         cache_risk_blocks=cache_risk,
         protected_tokens=_protected_tokens(before.blocks, tokens_before, counter),
-        documents=tuple(_document_reports(work, after)),
+        documents=tuple(document_reports(before, after, fates)),
     )
-
-
-def _document_reports(work: Sequence[Work], after: ContextDocument) -> Iterator[DocumentReport]:
-    """One for every document of the blocks that were decided, in the order they came.
-
-    A document that is made of several blocks of one element counts once.
-    """
-    found: dict[tuple[str, Source], list[tuple[Work, list[Span], list[Span]]]] = {}
-    for item in work:
-        held = _by_source(item.before)
-        left = {} if after.blocks[item.place.index].dropped else _by_source(item.block)
-        for source, spans in held.items():
-            key = (item.before.element or item.before.pointer, source)
-            found.setdefault(key, []).append((item, spans, left.get(source, [])))
-    for (pointer, source), parts in found.items():
-        before = "".join(span.text for part in parts for span in part[1])
-        now = "".join(span.text for part in parts for span in part[2])
-        if not now.strip() and before.strip():
-            reasons = [item.dropped_by[source] for item, _, _ in parts if source in item.dropped_by]
-            yield DocumentReport(
-                pointer=pointer,
-                id=source.id,
-                state="dropped",
-                reason=reasons[0] if reasons else "nothing of it was kept",
-            )
-        else:
-            state: Literal["kept", "shortened"] = "kept" if now == before else "shortened"
-            yield DocumentReport(pointer=pointer, id=source.id, state=state)
-
-
-def _by_source(block: Block) -> dict[Source, list[Span]]:
-    """The own text of every document in a block."""
-    groups: dict[Source, list[Span]] = {}
-    for span in block.spans:
-        if span.source is not None and not span.markup:
-            groups.setdefault(span.source, []).append(span)
-    return groups
 
 
 def _why(
@@ -198,6 +165,7 @@ SENTENCES = {
     Skip.INFLATED: "the stages' results had more tokens than the newest blocks",
     Skip.OVER_BUDGET: "what must stay has more tokens than the budget by itself; raise "
     "target_tokens or protect less",
+    Skip.NOTHING_RELEVANT: "nothing in the newest documents is of use for the question",
     Skip.OTHER_MODEL: "the stages are for other models than the newest blocks were first sent to",
     Skip.NO_SAVING: "the stages kept everything; lower keep_ratio",
 }

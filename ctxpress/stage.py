@@ -81,7 +81,8 @@ class StageTraits:
     conversations share a prefix (law 3).
     ``query_optional``: it can also work without a question; where many conversations share a
     prefix it is then given none, instead of being left out.
-    ``may_grow``: its result may hold more tokens than its input.
+    ``may_grow``: its result may hold more tokens than its input. Else none of the blocks may, or,
+    of a stage that ``arranges``, all of them together.
     ``scope``: ``"block"`` stages see one block at a time and are memoised; ``"turn"`` stages see
     all blocks of the newest turn that have not been sent yet, and in ``ContextDocument.earlier``
     what was sent before them; but those of a prefix that many conversations share one at a time,

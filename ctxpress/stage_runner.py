@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -213,12 +213,13 @@ class StageRunner:
         for pointer, source, reason in after.drop_reasons:
             reasons.setdefault(pointer, {})[source] = reason
         own_target = _own_target(built.traits, context)
-        for item, block, tokens_in, tokens_out in zip(
-            group, after.blocks, counts_in, counts_out, strict=True
-        ):
-            if tokens_out > tokens_in and not built.traits.may_grow:
-                if strict:
-                    raise LawError(f"{built.name}: {tokens_in} tokens grew to {tokens_out}")
+        grown = _grown(built.traits, counts_in, counts_out)
+        if grown and strict:
+            size_in, size_out = (sum(c[n] for n in grown) for c in (counts_in, counts_out))
+            raise LawError(f"{built.name}: {size_in} tokens grew to {size_out}")
+        for number, (item, block) in enumerate(zip(group, after.blocks, strict=True)):
+            tokens_in, tokens_out = counts_in[number], counts_out[number]
+            if number in grown:
                 self._skip([item], tally, Skip.INFLATED, _INFLATED_REASON)
                 continue
             if built.traits.arranges:
@@ -249,6 +250,21 @@ def _groups(traits: StageTraits, open_work: list[Work]) -> list[list[Work]]:
     together = [item for item in open_work if not item.shared]
     alone = [[item] for item in open_work if item.shared]
     return [*([together] if together else []), *alone]
+
+
+def _grown(
+    traits: StageTraits, counts_in: Sequence[int], counts_out: Sequence[int]
+) -> Collection[int]:
+    """Which blocks of a group hold more tokens than they may.
+
+    What a stage that arranges did to documents stands or falls as a whole: with one block left as
+    it was, two documents would want one place.
+    """
+    if traits.may_grow:
+        return ()
+    if traits.arranges:
+        return range(len(counts_in)) if sum(counts_out) > sum(counts_in) else ()
+    return {n for n, count in enumerate(counts_in) if counts_out[n] > count}
 
 
 def _own_target(traits: StageTraits, context: StageContext) -> int | None:

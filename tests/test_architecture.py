@@ -47,17 +47,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_file": {"config", "config_problems", "errors", "manager", "nearest", "yaml_source"},
     "manager": CORE | {"hookspecs", "plugins", "relevance", "work"},
     # Measures pipelines from outside: through the SDK, with documents built as the SDK builds them.
-    "evaluation": {"document", "errors", "formats", "passages", "sdk", "stage"},
+    "evaluation": {"document", "errors", "formats", "passages", "results", "sdk", "stage"},
     # Adapters over the SDK.
     "integrations": {"arrangement", "document", "errors", "nearest", "results", "sdk", "waiting"},
 }
 TORCH = re.compile(
-    r"^ctxpress/(engine/|cache/kv\.py|cache/codecs/|plugins/token_classification|integrations/vllm)"
+    r"^ctxpress/(engine/|cache/kv\.py|cache/codecs/|models/checkpoint\.py"
+    r"|plugins/token_classification|relevance/huggingface/|integrations/vllm)"
 )
 # `cache/key.py` asks where this platform keeps a user's state, `token_files.py` where other
-# programs keep tokenizers; those are no settings of ours.
+# programs keep tokenizers; those are no settings of ours. `restructure/factory.py` reads the key of
+# an endpoint from the variable that the configuration names, as the proxy does for its upstreams.
 ENVIRONMENT = re.compile(
-    r"^(ctxpress/cli/|proxy/settings\.py|ctxpress/cache/key\.py|ctxpress/token_files\.py)"
+    r"^(ctxpress/cli/|proxy/settings\.py|ctxpress/cache/key\.py|ctxpress/token_files\.py|"
+    r"ctxpress/plugins/restructure/factory\.py)"
 )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from ctxpress.config import (
 )
 from ctxpress.config_file import check_config
 from ctxpress.manager import create_plugin_manager, option_names
+from ctxpress.plugins.restructure.config import LlmConfig
 from ctxpress.stage import Skip
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +37,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "A pipeline": PipelineConfig,
     "`protect`": ProtectConfig,
     "A stage": StageConfig,
+    "`llm`": LlmConfig,
     "A tenant": TenantConfig,
     "`models`": TenantModelConfig,
 }
@@ -123,3 +127,21 @@ def test_constraints_pin_every_dependency_that_pyproject_names() -> None:
     for requirement in wanted:
         name = re.split(r"[\[<>=;~ ]", requirement)[0].lower().replace("_", "-")
         assert name == "ctxpress" or name in pins, f"constraints.txt does not pin {name}"
+
+
+def test_the_rag_example_keeps_only_what_stands_in_its_notes() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples/rag.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    printed = done.stdout.split("```")[1].strip()
+    notes = " ".join((ROOT / "examples/rag_documents.py").read_text("utf-8").split())
+    bare = re.sub(r'" "', "", notes)
+    assert printed.startswith("1.1. ## ")
+    for line in printed.splitlines():
+        head = re.fullmatch(r"\d+\.\d+\. ## (.+)", line)
+        for sentence in [head[1]] if head else re.split(r"(?<=\.) ", line):
+            assert sentence.strip() in bare

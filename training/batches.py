@@ -52,6 +52,8 @@ def stream_batches(
 ) -> Iterator[Batch]:
     """One epoch of passages: one stream in windows without padding, each batch of one length."""
     items = list(epoch_stream(tokenizer, passages, rng))
+    if not items:
+        return
     token_ids = np.concatenate([item.encoded.token_ids for item in items])
     shape_ids = np.concatenate([item.encoded.shape_ids for item in items])
     labels = np.concatenate([item.labels for item in items])

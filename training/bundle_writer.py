@@ -19,7 +19,7 @@ from training.data import Passage
 from training.evaluate_questions import use_table
 from training.export import export
 from training.fit import MARGIN_TOKENS, WINDOW_TOKENS, probabilities
-from training.model import ANSWER, KEEP_MIX, USE_MIX, TokenClassifier
+from training.model import ANSWER, KEEP_MIX, ROOTS, USE_MIX, TokenClassifier
 from training.questions import Item
 from training.relevance import fit_relevance
 
@@ -105,7 +105,9 @@ def _score_in_torch(
     model: TokenClassifier, tokenizer: Tokenizer, passage: Passage
 ) -> evaluate.Scores:
     levels = probabilities(model, tokenizer, passage.text)
-    scores = np.column_stack([levels, np.sqrt(levels[:, ANSWER])]) @ np.array(KEEP_MIX, np.float32)
+    scores = np.column_stack([levels, levels[:, ANSWER] ** 0.5**ROOTS]) @ np.array(
+        KEEP_MIX, np.float32
+    )
     starts = encode_text(tokenizer, passage.text).starts
     return evaluate.word_scores(passage.words, starts, scores)
 
@@ -121,7 +123,7 @@ def _shipped(folder: Path) -> Callable[[Passage], evaluate.Scores]:
 
 
 def _mix(shares: Sequence[float]) -> str:
-    names = ("`half`", "`core`", "`quote`", "`answer`", "sqrt(`answer`)")
+    names = ("`half`", "`core`", "`quote`", "`answer`", "`answer`^1/8")
     return " + ".join(f"{s:g} {name}" for s, name in zip(shares, names, strict=True) if s)
 
 

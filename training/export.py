@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from training.model import ANSWER, KEEP_MIX, N_OUTPUTS, USE_MIX, TokenClassifier
+from training.model import ANSWER, KEEP_MIX, N_OUTPUTS, ROOTS, USE_MIX, TokenClassifier
 
 _OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
 _FUSED = "com.microsoft"
@@ -135,7 +135,9 @@ def build_graph(model: TokenClassifier) -> onnx.ModelProto:
         for name, value in (("first", ANSWER), ("end", N_OUTPUTS), ("axis", 2))
     ]
     answer = graph.node("Slice", [levels, *bounds], "answer.level")
-    root = graph.node("Sqrt", [answer], "answer.root")
+    root = answer
+    for number in range(ROOTS):
+        root = graph.node("Sqrt", [root], f"answer.root{number}")
     joined = graph.node("Concat", [levels, root], "joined", axis=-1)
     graph.node("MatMul", [joined, graph.constant("mix", mix)], "scores")
 

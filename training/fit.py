@@ -39,7 +39,7 @@ class FitOptions:
     about questions; `ranking_weight` is that of a softmax over the answers of a row beside it.
     `clozes`: whether questions are also made of sentences. `negatives`: learn questions in groups
     of all their passages and so many mined ones, see `training.groups`; `written_share` is the part
-    of the written questions that an epoch then reads. `student`: the teacher's probabilities
+    of the written questions that an epoch reads. `student`: the teacher's probabilities
     are half of every target, and all of it where no label is known.
     """
 
@@ -202,7 +202,8 @@ def _plan(
             return planned
         texts = [text for item in items for text in item.passages]
         texts += [passage.text for passage in passages]
-        examples = [*epoch_examples(items, rng), *written_examples(written, rng)]
+        shared = rng.sample(list(written), round(options.written_share * len(written)))
+        examples = [*epoch_examples(items, rng), *written_examples(shared, rng)]
         if options.clozes:
             examples += cloze_examples(texts, len(items) // 3, rng)
         planned += example_batches(tokenizer, examples, levels, options.batch_tokens, rng)

@@ -51,7 +51,8 @@ class NegativeMiner:
         candidates = [
             int(number)
             for number in nearest
-            if self._texts[number] not in item.passages
+            if scores[number] > 0  # without a word in common it looks like no answer
+            and self._texts[number] not in item.passages
             and not find_answers(self._texts[number], item.answers)
         ]
         chosen = rng.sample(candidates, min(count, len(candidates)))

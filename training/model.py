@@ -10,6 +10,7 @@ reference scores use the same few operations.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,19 +96,21 @@ class TokenClassifier(nn.Module):
         return logits
 
 
+ROOTS = 3
+"""How often the square root is taken of the last output's probability for the mixes: it spreads
+small probabilities, so that second and third candidates come before what is none."""
 KEEP_MIX = (0.1, 0.35, 0.0, 0.55, 0.0)
-"""Shares in a keep score of the outputs' probabilities and of the square root of the last. That of
+"""Shares in a keep score of the outputs' probabilities and of the root of the last. That of
 what people ask for costs some tenths of a point of agreement with the teacher, and far more answers
 survive."""
 USE_MIX = (0.0, 0.0, 0.05, 0.0, 0.95)
-"""The same for the score of use for a question. The root spreads small probabilities: second and
-third candidates for an answer come before what is none."""
+"""The same for the score of use for a question."""
 
 
 def scores(logits: Tensor) -> Tensor:
     """(…, N_OUTPUTS) logits to (…, 2): keep score and score of use, each in [0, 1]."""
     levels = torch.sigmoid(logits.float())
-    levels = torch.cat([levels, levels[..., ANSWER:].sqrt()], dim=-1)
+    levels = torch.cat([levels, levels[..., ANSWER:] ** 0.5**ROOTS], dim=-1)
     return levels @ torch.tensor([KEEP_MIX, USE_MIX]).T
 
 
@@ -123,6 +126,14 @@ def thinned(model: TokenClassifier, n_layers: int) -> TokenClassifier:
         state |= {f"layers.{new}.{k}": v for k, v in model.layers[old].state_dict().items()}
     student.load_state_dict(state)
     return student
+
+
+def averaged(models: Sequence[TokenClassifier]) -> TokenClassifier:
+    """A classifier whose weights are the mean of those of `models`, which share their shape."""
+    states = [model.state_dict() for model in models]
+    mean = TokenClassifier(models[0].shape)
+    mean.load_state_dict({name: sum(s[name] for s in states) / len(states) for name in states[0]})
+    return mean.eval()
 
 
 def load_pretrained(folder: Path, n_layers: int) -> TokenClassifier:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 from ctxpress.cli.evaluation import data_folder, must_be_writable, written
 from ctxpress.cli.terminal import steps
+from ctxpress.errors import ConfigError
 
 if TYPE_CHECKING:
     from ctxpress.evaluation.retrieval import RetrievalRow
@@ -50,14 +52,17 @@ def rag(
     """
     from ctxpress.cli.evaluation_options import parse_names, parse_ratios
     from ctxpress.evaluation.retrieval import RETRIEVAL_SETS
+    from ctxpress.manager import create_plugin_manager
 
     folder = data_folder(data)
     wanted = parse_names("--set", sets, RETRIEVAL_SETS)
-    names = [name.strip() for name in scorers.split(",") if name.strip()]
+    names = parse_names("--scorers", scorers, create_plugin_manager().scorers)
     parts = parse_ratios(ratios)
     if plot is not None:
         from ctxpress.evaluation.plots import require_matplotlib
 
+        if "rag" not in wanted:
+            raise ConfigError("--plot: answers against tokens are only measured in set rag")
         require_matplotlib(plot)
     must_be_writable(write, plot)
     rows, counter = asyncio.run(_run(folder, wanted, names, parts, limit))
@@ -69,7 +74,7 @@ def rag(
     if write is not None:
         from ctxpress.evaluation.sections import replace_section
 
-        written(write, lambda path: replace_section(path, "rag", "Quality", text))
+        written(write, lambda path: replace_section(path, "rag", "Documents", text))
     if plot is not None:
         from ctxpress.evaluation.plots import plot_retrieval
 
@@ -79,13 +84,15 @@ def rag(
 async def _run(
     folder: Path,
     sets: tuple[str, ...],
-    scorers: list[str],
+    scorers: Sequence[str],
     ratios: tuple[float, ...],
     limit: int | None,
 ) -> tuple[list[RetrievalRow], str]:
+    from ctxpress.evaluation.datasets import DataError
     from ctxpress.evaluation.retrieval import (
         MEETING_RATIO,
         Measure,
+        concerns,
         measure_retrieval,
         read_retrieval,
     )
@@ -105,6 +112,10 @@ async def _run(
             plan.append(("rag", "gold at the ends", scorer, [reorder], None))
         if "meeting" in read:
             plan.append(("meeting", "turns kept", scorer, [keep], MEETING_RATIO))
+    # Of a few items, none may be without a gold document.
+    plan = [one for one in plan if any(concerns(item, one[1]) for item in read[one[0]])]
+    if not plan:
+        raise DataError(f"{folder}: no item of {', '.join(sets)} has anything to measure")
     rows = []
     with steps("evaluating", sum(len(read[name]) for name, *_ in plan)) as (describe, advance):
         for name, measure, scorer, stages, ratio in plan:

@@ -153,11 +153,11 @@ def plot_retrieval(rows: Sequence[RetrievalRow], path: Path) -> None:
                 kept, [100 * row.score for row in own],
                 color=colour, marker=marker, linewidth=2.2, label=name,
             )  # fmt: skip
-        targets = {row.keep_ratio: row.target for row in chosen if row.target is not None}
+        targets = {(row.keep_ratio or 1.0, row.target) for row in chosen if row.target is not None}
         if targets:
             axes.scatter(
-                [100 * ratio for ratio in targets if ratio],
-                [100 * target for target in targets.values()],
+                [100 * ratio for ratio, _ in sorted(targets)],
+                [100 * target for _, target in sorted(targets)],
                 color="#444444", marker="_", s=260, linewidths=2.2, label="target",
             )  # fmt: skip
         axes.set_xlabel("tokens of the documents kept (%)")

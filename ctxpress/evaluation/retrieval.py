@@ -1,10 +1,11 @@
-"""How stages for documents do: which answers survive, where the gold document is, what is empty.
+"""How stages for documents do: which answers survive, where the gold document ends up, and so on.
 
 =========  ====================  ==============================================================
 set        file                  fields of a line
 =========  ====================  ==============================================================
-`rag`      `rag_dev.jsonl`       `question`, `answers`, `documents` (`id`, `title`, `text`),
-                                 `gold` (an id, or null where no document was annotated)
+`rag`      `rag_dev.jsonl`       `question`, `answers` (a list), `documents` (a list of `id`,
+                                 `title` (or null) and `text`), `gold` (the id of the one that
+                                 answers; null where none does)
 `meeting`  `meeting_dev.jsonl`   `question`, `turns` (each a document), `relevant` (indices)
 =========  ====================  ==============================================================
 """
@@ -36,6 +37,7 @@ __all__ = [
     "Measure",
     "RagItem",
     "RetrievalRow",
+    "concerns",
     "measure_retrieval",
     "read_retrieval",
 ]
@@ -143,7 +145,7 @@ async def measure_retrieval(
     tally = _Tally()
     async with open_pipeline() as pipeline:
         for item in items:
-            if _concerns(item, measure):
+            if concerns(item, measure):
                 begun_s = time.perf_counter()
                 result = await pipeline.compress_documents(
                     item.question, item.documents, keep_ratio=keep_ratio
@@ -172,7 +174,8 @@ async def measure_retrieval(
     )
 
 
-def _concerns(item: RagItem, measure: Measure) -> bool:
+def concerns(item: RagItem, measure: Measure) -> bool:
+    """Whether `measure` is about this item: some need a gold document, some that there is none."""
     if measure == "empty without gold":
         return not item.gold and not item.relevant
     return bool(item.relevant if measure == "turns kept" else item.gold)
@@ -185,9 +188,9 @@ def _score(item: RagItem, result: CompressedDocuments, measure: Measure) -> floa
     if measure == "empty without gold":
         return float(not result.text.strip())
     if measure == "gold at the ends":
-        places = {one.id: one.place for one in result.documents if one.place is not None}
+        places = [(one.id, one.place) for one in result.documents if one.place is not None]
         last = len(places) - ENDS
-        ends = {name for name, place in places.items() if place < ENDS or place >= last}
+        ends = {name for name, place in places if place < ENDS or place >= last}
         return float(bool(ends & item.gold))
     kept = [
         2 * sum(end - start for start, end in one.kept) >= len(given.text)
@@ -206,15 +209,17 @@ def _rag_item(row: Mapping[str, Any], place: str) -> RagItem:
         if not isinstance(one, dict):
             raise DataError(f"{inside}: an object is needed")
         title = one.get("title")
+        if not isinstance(title, str | None):
+            raise DataError(f"{inside}: title: a string or null is needed")
         read.append(
             Document(
                 id=string_of(one, "id", inside),
-                title=title if isinstance(title, str) else None,
+                title=title,
                 text=string_of(one, "text", inside),
             )
         )
     gold = row.get("gold")
-    if gold is not None and gold not in {one.id for one in read}:
+    if gold is not None and all(gold != one.id for one in read):
         raise DataError(f"{place}: gold: {gold!r} is the id of no document")
     return RagItem(
         question=string_of(row, "question", place),

@@ -34,6 +34,7 @@ def retrieval_table(rows: Sequence[RetrievalRow]) -> str:
         mine = [row for row in rows if (row.set, row.measure, row.keep_ratio) == key]
         first = mine[0]
         scores = {row.pipeline: f"{row.score:.3f}" for row in mine}
+        scores[first.pipeline] = f"**{scores[first.pipeline]}**"
         lines.append(
             _line(
                 [
@@ -41,7 +42,7 @@ def retrieval_table(rows: Sequence[RetrievalRow]) -> str:
                     first.measure,
                     "" if first.keep_ratio is None else _percent(first.keep_ratio, 0),
                     "" if first.target is None else f"{first.target}",
-                    *(f"**{scores[n]}**" if n == names[0] else scores.get(n, "") for n in names),
+                    *(scores.get(name, "") for name in names),
                     f"{first.low:.3f} to {first.high:.3f}",
                     ", ".join(_percent(row.achieved_ratio, 1) for row in mine),
                     ", ".join(f"{row.milliseconds:,.0f}" for row in mine),

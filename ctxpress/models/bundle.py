@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,8 @@ def read_manifest(folder: Path = BUNDLE_FOLDER) -> Manifest:
             sha256={str(name): str(digest) for name, digest in fields["sha256"].items()},
         )
         _ = manifest.identity
+        if not all(map(math.isfinite, manifest.relevance.values())):
+            raise ValueError("relevance: a weight is not a finite number")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / 'manifest.json'}: missing or damaged ({error!r})") from error
     return manifest

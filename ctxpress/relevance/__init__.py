@@ -2,13 +2,15 @@
 
 `scorer` is the contract and what a score is; `sentences` cuts texts; `bm25` scores by words,
 `vectors` by similarity, `joint` reads question and text together with the bundled encoder;
-`cascade` lets a cheap scorer choose what a dear one reads; `cross_encoder` takes any such model of
-the user's. Stages for documents ask one of these.
+`cascade` lets a cheap scorer choose what a dear one reads; `huggingface` takes any reranker or
+encoder of the user's, `callable` any function (`reading` is how both are given a text). Stages for
+documents ask one of these.
 """
 
 from __future__ import annotations
 
+from ctxpress.relevance.callable import CallableScorer
 from ctxpress.relevance.scorer import Relevance, RelevanceScorer
 from ctxpress.relevance.sentences import split_sentences
 
-__all__ = ["Relevance", "RelevanceScorer", "split_sentences"]
+__all__ = ["CallableScorer", "Relevance", "RelevanceScorer", "split_sentences"]

@@ -135,7 +135,7 @@ class CascadeScorer:
         *,
         read_at_least: int = 6,
         read_at_most: int = 64,
-        sure: float = 0.75,
+        sure: float = 0.8,
     ) -> None:
         self._joint = joint
         self._mix = mix
@@ -166,8 +166,9 @@ class CascadeScorer:
         """See `RelevanceScorer`."""
         sentences = [split_sentences(text.text) for text in texts]
         chunks = _chunks(texts, sentences)
-        text_bm25 = self._shares(question, texts)
-        order = np.argsort(-self._shares(question, [c.read for c in chunks]), kind="stable")
+        text_bm25 = self._shares(question, texts, checkpoint)
+        chunk_bm25 = self._shares(question, [chunk.read for chunk in chunks], checkpoint)
+        order = np.argsort(-chunk_bm25, kind="stable")
         values = [
             np.full(len(ranges), self._mix.unread + self._mix.bm25 * float(share), np.float32)
             for ranges, share in zip(sentences, text_bm25, strict=True)
@@ -205,12 +206,14 @@ class CascadeScorer:
     def _n_first(self, n_chunks: int, keep_ratio: float | None) -> int:
         if keep_ratio is None:
             return min(n_chunks, self._read_at_most)
-        wanted = max(self._read_at_least, math.ceil(_READ_OF_KEPT * keep_ratio * n_chunks))
+        wanted = max(self._read_at_least, math.ceil(_READ_OF_KEPT * keep_ratio * n_chunks - 1e-9))
         return min(n_chunks, wanted, self._read_at_most)
 
-    def _shares(self, question: str, texts: Sequence[Titled]) -> npt.NDArray[np.float32]:
+    def _shares(
+        self, question: str, texts: Sequence[Titled], checkpoint: Callable[[], None] | None
+    ) -> npt.NDArray[np.float32]:
         """BM25 of each text as a share of the best one's, in [0, 1]."""
-        found = self._words.score(question, texts)
+        found = self._words.score(question, texts, checkpoint=checkpoint)
         scores = np.array([one.score for one in found], np.float32)
         best = float(scores.max()) if len(scores) else 0.0
         return scores / np.float32(best) if best > 0 else np.zeros_like(scores)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxpress.arrangement import Passage, arrange, passages_of, through
+from ctxpress.arrangement import Passage, arrange, full_rows, passages_of, through
 from ctxpress.document import ContextDocument, Range
 from ctxpress.elements import arrangements
 from ctxpress.errors import LawError
@@ -208,6 +208,21 @@ def test_whatever_is_asked_for_the_laws_hold(shape: str, count: int, data: st.Da
                 if any(old.text[a:b].strip() for a, b in cut):
                     assert texts[old.source] == expected
         document = after
+
+
+def test_of_a_row_in_which_nothing_else_stands_a_document_must_stay() -> None:
+    document = tagged(TEXTS[:3]).document
+    passages = passages_of(document)
+    assert list(full_rows(document, passages)) == []
+    (block,) = (block for block in document.blocks if any(span.source for span in block.spans))
+    alone = document.with_blocks(
+        (block.with_spans(tuple(span for span in block.spans if span.source is not None)),)
+    )
+    assert list(full_rows(alone, passages_of(alone))) == [passages_of(alone)]
+    after = lawful(alone, arrange(alone, passages_of(alone), []))
+    assert len(passages_of(after)) == 1
+    pinned = tagged(TEXTS).document
+    assert list(full_rows(pinned, passages_of(pinned))) == []
 
 
 @st.composite

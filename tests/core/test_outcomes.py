@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ctxpress import report_builder
 from ctxpress.document import Range
+from ctxpress.fates import Fate
 from ctxpress.outcomes import Outcome, apply_outcome, outcome_of
 from ctxpress.stage import Skip
 from ctxpress.testing import make_block
@@ -43,21 +44,50 @@ def test_any_bytes_are_an_outcome_within_bounds_or_a_miss(data):
         b"",
         b"{}",
         b"null",
-        b"[2,9,null,null,null,false]",
-        b"[1,8,null,null,null,false]",
-        b"[1,9,[],null,null,false]",
-        b"[1,9,[0],null,null,false]",
-        b"[1,9,[0,10],null,null,false]",
-        b"[1,9,[-1,3],null,null,false]",
-        b"[1,9,[0,true],null,null,false]",
-        b"[1,9,[0,1.5],null,null,false]",
-        b'[1,9,null,"",null,false]',
-        b'[1,9,null,null,"no such code",false]',
-        b"[1,9,null,null,null,1]",
+        b"[3]",
+        b"[3,9]",
+        b"[2,9,null,null,null,false,null,false,null]",
+        b"[3,8,null,null,null,false,null,false,null]",
+        b"[3,9,null,null,null,false,null,false]",
+        b"[3,9,null,null,null,false,null,false,null,null]",
+        b"[3,9,[],null,null,false,null,false,null]",
+        b"[3,9,[0],null,null,false,null,false,null]",
+        b"[3,9,[0,10],null,null,false,null,false,null]",
+        b"[3,9,[-1,3],null,null,false,null,false,null]",
+        b"[3,9,[0,true],null,null,false,null,false,null]",
+        b"[3,9,[0,1.5],null,null,false,null,false,null]",
+        b'[3,9,null,"",null,false,null,false,null]',
+        b'[3,9,null,null,"no such code",false,null,false,null]',
+        b"[3,9,null,null,null,1,null,false,null]",
+        b"[3,9,null,null,null,false,-1,false,null]",
+        b"[3,9,null,null,null,false,null,0,null]",
+        b"[3,9,null,null,null,false,null,false,[]]",
+        b"[3,9,null,null,null,false,null,false,[[],[]]]",
+        b"[3,9,null,null,null,false,null,false,[[],[2]]]",
+        b"[3,9,null,null,null,false,null,false,[[],[true]]]",
+        b"[3,9,null,null,null,false,null,false,[[1],[2]]]",
+        b'[3,9,null,null,null,false,null,false,{"0":1}]',
     ],
 )
 def test_malformed_values_are_misses(data):
     assert Outcome.decode(data, length=9) is None
+
+
+def test_a_value_of_this_version_is_read():
+    data = b'[3,9,null,null,null,false,null,true,[["gone"],[0,2,1]]]'
+    fates = (Fate("kept"), Fate("dropped", "gone"), Fate("shortened"))
+    assert Outcome.decode(data, length=9) == Outcome(length=9, dropped=True, fates=fates)
+
+
+@given(
+    st.lists(
+        st.sampled_from([Fate("kept"), Fate("shortened")])
+        | st.builds(Fate, st.just("dropped"), st.text("ab", max_size=2))
+    )
+)
+def test_what_became_of_documents_is_stored_and_read_back(fates):
+    outcome = Outcome(length=9, fates=tuple(fates))
+    assert Outcome.decode(outcome.encode(), length=9) == outcome
 
 
 def test_no_text_is_stored_for_an_extractive_outcome():

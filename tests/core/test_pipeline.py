@@ -1,6 +1,7 @@
 """The pipeline: what is remembered, what is protected, what happens when things fail."""
 
 import asyncio
+import dataclasses
 import itertools
 
 import pytest
@@ -8,10 +9,10 @@ import pytest
 from ctxpress.cache.key import Namespace
 from ctxpress.cache.store import create_store
 from ctxpress.document import Kind, Role
-from ctxpress.errors import StageError, StoreError
+from ctxpress.errors import LawError, StageError, StoreError
 from ctxpress.pipeline import Pipeline, PipelineSettings, RunOptions
 from ctxpress.services import create_services
-from ctxpress.stage import Skip
+from ctxpress.stage import Skip, StageTraits
 from ctxpress.testing import WordCounter, make_block, make_document
 from ctxpress.work import BuiltStage, fingerprint
 from tests.core.stages import Broken, EveryOtherWord, Rewriter, Rogue
@@ -588,3 +589,39 @@ async def test_a_block_of_many_spans_is_counted_as_a_whole(replica):
         options=RunOptions(keep_ratio=0.5),
     )
     assert len(counted) < 10
+
+
+class Heads:
+    """Writes a heading over the first block and keeps one word of each of the others."""
+
+    identity = "heads:1"
+    traits = StageTraits(extractive=False, scope="turn", arranges=True)
+
+    def __init__(self, heading):
+        self.heading = heading
+
+    async def apply(self, document, context):
+        first, *rest = document.blocks
+        (span,) = first.spans
+        blocks = [first.with_spans((dataclasses.replace(span, text=self.heading + span.text),))]
+        for block in rest:
+            end = block.original.index(" ") + 1
+            blocks.append(block.with_spans((block.spans[0].keep(block.original, ((0, end),)),)))
+        return document.with_blocks(tuple(blocks))
+
+
+async def test_what_a_stage_did_to_documents_stands_as_long_as_all_together_did_not_grow(replica):
+    document = make_document(turn(0), make_block(TEXT, pointer="/messages/0/content/1"))
+    result = await replica(Heads("A heading: "), store=create_store("memory://")).run(document)
+    assert result.document.blocks[0].text.startswith("A heading: ")
+    assert result.document.blocks[1].text == "word0 "
+    assert result.report.stages[0].skipped is None
+
+
+async def test_what_a_stage_did_to_documents_is_thrown_away_as_a_whole(replica):
+    document = make_document(turn(0), make_block(TEXT, pointer="/messages/0/content/1"))
+    result = await replica(Heads("long " * 100), store=create_store("memory://")).run(document)
+    assert [b.text for b in result.document.blocks] == [b.text for b in document.blocks]
+    assert result.report.stages[0].skipped is Skip.INFLATED
+    with pytest.raises(LawError, match="120 tokens grew to 161"):
+        await replica(Heads("long " * 100), strict=True).run(document)

@@ -58,6 +58,34 @@ MEETINGS = [
         "relevant": [1, 4],
     }
 ]
+_FILLER = [
+    "Coral reefs need warm water and are found near the coasts of many lands, as divers know.",
+    "Bees dance to show where flowers are, and the others follow them out of the hive at noon.",
+    "The village has a school, a bakery and a church, which is open on the first day of the month.",
+    "Karl liked tea. He drank it with milk, and his sister did so as well for all of her life.",
+]
+RAG = [
+    *(
+        {
+            "question": one["question"],
+            "answers": one["answers"],
+            "documents": [
+                *({"id": f"f{n}", "title": None, "text": text} for n, text in enumerate(_FILLER)),
+                {"id": "gold", "title": str(one["text"]).partition(".")[0], "text": one["text"]},
+                *({"id": f"g{n}", "title": "More", "text": text} for n, text in enumerate(_FILLER)),
+                *({"id": f"h{n}", "title": "Else", "text": text} for n, text in enumerate(_FILLER)),
+            ],
+            "gold": "gold",
+        }
+        for one in QUESTIONS
+    ),
+    {
+        "question": "Which comet was seen in the year of the eclipse?",
+        "answers": ["Halley"],
+        "documents": [{"id": str(n), "title": "", "text": text} for n, text in enumerate(_FILLER)],
+        "gold": None,
+    },
+]
 SETS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "nq": QUESTIONS,
     "gsm8k": PROBLEMS,
@@ -66,8 +94,8 @@ SETS: Mapping[str, Sequence[Mapping[str, Any]]] = {
 
 
 def write_sets(folder: Path) -> Path:
-    """All three files; returns `folder`."""
-    for name, rows in SETS.items():
+    """All files; returns `folder`."""
+    for name, rows in [*SETS.items(), ("rag", RAG)]:
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / f"{name}_dev.jsonl").write_text(lines, "utf-8")
     return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
 import threading
@@ -214,16 +213,18 @@ def test_a_strict_pipeline_fails_with_an_error_of_ours(driver: type[Driver], mod
     assert [one.text for one in found] == [item.text for item in ITEMS]
 
 
-def test_asynchronous_calls_stay_on_the_loop(driver: type[Driver]) -> None:
+async def test_asynchronous_calls_stay_on_the_loop(
+    driver: type[Driver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_other_loop(work: Any) -> None:
+        work.close()
+        raise AssertionError("work was sent to another loop")
+
     threads: list[int] = []
     made = driver(stages=HALF, on_report=lambda _: threads.append(threading.get_ident()))
-
-    async def main() -> int:
-        await made.arun(QUESTION, made.given(ITEMS))
-        return threading.get_ident()
-
-    with ThreadPoolExecutor(max_workers=1) as executor:
-        assert [executor.submit(asyncio.run, main()).result()] == threads
+    monkeypatch.setattr("ctxpress.integrations.retrieved.wait", no_other_loop)
+    assert len(await made.arun(QUESTION, made.given(ITEMS))) == len(ITEMS)
+    assert threads == [threading.get_ident()]
 
 
 async def test_a_synchronous_call_works_inside_a_running_loop(driver: type[Driver]) -> None:

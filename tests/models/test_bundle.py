@@ -41,6 +41,29 @@ def test_a_damaged_manifest_is_an_error(bundle: Path, content: str) -> None:
         read_manifest(bundle)
 
 
+@pytest.mark.parametrize(
+    "relevance", [None, [], {"quote": "much"}, {"quote": None}, {"quote": float("nan")}, 3]
+)
+def test_weights_of_relevance_that_are_no_numbers_are_an_error(
+    bundle: Path, relevance: object
+) -> None:
+    fields = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps({**fields, "relevance": relevance}))
+    with pytest.raises(ModelError, match=r"manifest\.json: missing or damaged"):
+        read_manifest(bundle)
+    del fields["relevance"]
+    (bundle / "manifest.json").write_text(json.dumps(fields))
+    with pytest.raises(ModelError, match="relevance"):
+        read_manifest(bundle)
+
+
+def test_weights_of_relevance_are_numbers_by_name(bundle: Path) -> None:
+    fields = json.loads((bundle / "manifest.json").read_text())
+    fields["relevance"] = {"quote": 1, "bias": -0.5}
+    (bundle / "manifest.json").write_text(json.dumps(fields))
+    assert read_manifest(bundle).relevance == {"quote": 1.0, "bias": -0.5}
+
+
 def test_a_graph_that_onnx_runtime_refuses_is_an_error(bundle: Path) -> None:
     import hashlib
 

@@ -20,7 +20,7 @@ from ctxpress.pipeline import PipelineResult
 from ctxpress.relevance.scorer import Relevance, Titled
 from ctxpress.relevance.sentences import split_sentences
 from ctxpress.results import CompressedDocuments
-from ctxpress.stage import Stage, StageContext
+from ctxpress.stage import Stage, StageContext, TokenCounter
 from ctxpress.testing import WordCounter
 
 QUESTION = "How tall is the tower?"
@@ -43,15 +43,18 @@ class FixedScorer:
         self.other = other
         self.calibrated = calibrated
         self.asked: list[tuple[str, list[Titled]]] = []
+        self.ratios: list[float | None] = []
 
     def score(
         self,
         question: str,
         texts: Sequence[Titled],
         *,
+        keep_ratio: float | None = None,
         checkpoint: Callable[[], None] | None = None,
     ) -> list[Relevance]:
         self.asked.append((question, list(texts)))
+        self.ratios.append(keep_ratio)
         found = []
         for titled in texts:
             if checkpoint is not None:
@@ -103,6 +106,7 @@ def run(
     document: ContextDocument,
     *,
     deadline_s: float = float("inf"),
+    counter: TokenCounter | None = None,
     **context: Any,
 ) -> ContextDocument:
     """The stage's result; `context` are further fields of `StageContext`."""
@@ -111,7 +115,7 @@ def run(
         with ThreadPoolExecutor(1) as pool:
             loop = asyncio.get_running_loop()
             given = StageContext(
-                counter=WordCounter(),
+                counter=counter or WordCounter(),
                 executor=lambda work: loop.run_in_executor(pool, work),
                 deadline_s=deadline_s,
                 **context,

@@ -221,8 +221,8 @@ class Off(FixedScorer):
         super().__init__()
         self.how = how
 
-    def score(self, question, texts, *, checkpoint=None):
-        found = super().score(question, texts, checkpoint=checkpoint)
+    def score(self, question, texts, **options):
+        found = super().score(question, texts, **options)
         if self.how == "fewer":
             return found[:-1]
         if self.how == "nan":

@@ -136,6 +136,6 @@ def test_a_student_begins_with_layers_of_its_teacher(tokenizer: Tokenizer) -> No
 
 
 def test_scores_are_shares_of_probabilities() -> None:
-    logits = torch.full((1, 3, N_OUTPUTS), 50.0)
+    logits = torch.full((1, 3, N_OUTPUTS), 300.0)
     assert torch.allclose(scores(logits), torch.ones(1, 3, 2))
     assert torch.allclose(scores(-logits), torch.zeros(1, 3, 2), atol=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -67,8 +68,10 @@ class _Search:
     ) -> None:
         self._checkpoint = checkpoint
         self._sent = len(earlier)
-        self._messages = [document.blocks[p.blocks[0]].message for p in passages]
-        self._ranked = [passages[n] for n in _by_rank(passages, self._messages)]
+        messages = [document.blocks[p.blocks[0]].message for p in passages]
+        order = _by_rank(passages, messages)
+        self._ranked = [passages[n] for n in order]
+        self._ranked_messages = [messages[n] for n in order]
         self._texts = [*earlier, *(passage.text for passage in self._ranked)]
         self._readings: list[Reading] = []
         for text in self._texts:
@@ -114,11 +117,11 @@ class _Search:
             if count % _CHECK_EVERY == 0:
                 self._checkpoint()
             mine = self._readings[number]
-            for rival in self._index.rivals(number):
+            for rival in self._index.rivals(number, below=number):
                 other = self._last(rival)
                 theirs = self._readings[other]
                 if (
-                    self._sent <= other < number
+                    self._sent <= other
                     and mine.facts.tobytes() == theirs.facts.tobytes()
                     and self._index.same(number, other)
                     and self._may_replace(other, number)
@@ -130,7 +133,7 @@ class _Search:
         for count, number in enumerate(longest_first):
             if count % _CHECK_EVERY == 0:
                 self._checkpoint()
-            for rival in self._index.rivals(number):
+            for rival in self._index.rivals(number, below=self._end_of_message(number)):
                 other = self._last(rival)
                 if (
                     self._is_wider(other, number)
@@ -144,8 +147,6 @@ class _Search:
     def _is_wider(self, other: int, number: int) -> bool:
         if other < self._sent:
             return True
-        if other == number or self._message(other) > self._message(number):
-            return False
         return len(self._readings[other].words) > len(self._readings[number].words)
 
     def _may_replace(self, other: int, number: int) -> bool:
@@ -175,8 +176,10 @@ class _Search:
     def _passage(self, number: int) -> Passage:
         return self._ranked[number - self._sent]
 
-    def _message(self, number: int) -> int:
-        return self._messages[self._passage(number).number]
+    def _end_of_message(self, number: int) -> int:
+        """Where the texts of later messages begin."""
+        message = self._ranked_messages[number - self._sent]
+        return self._sent + bisect_right(self._ranked_messages, message)
 
 
 def _by_rank(passages: Sequence[Passage], messages: Sequence[int]) -> list[int]:

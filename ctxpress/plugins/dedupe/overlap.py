@@ -20,7 +20,6 @@ from ctxpress.plugins.dedupe.words import IntArray
 __all__ = ["SHINGLE_WORDS", "FactRuns", "ShingleIndex"]
 
 SHINGLE_WORDS = 3
-_MAX_PROBES = 64
 _MAX_POSTINGS = 64
 _MAX_RIVALS = 16
 _MAX_RUNS = 64
@@ -45,19 +44,22 @@ class ShingleIndex:
         held = common[self._edges[1:]] - common[self._edges[:-1]]
         self._promising = (held > 0) & (held >= threshold * self._sizes - _SLACK)
 
-    def rivals(self, number: int) -> list[int]:
-        """Texts that may hold the threshold's share of this one's shingles; likely ones first."""
+    def rivals(self, number: int, below: int) -> list[int]:
+        """Texts that may hold the threshold's share of this one's shingles; likely ones first.
+
+        Only those numbered less than `below`: others must not even crowd them out.
+        """
         if not self._promising[number]:
             return []
         own = self._of(number)
         probes = int((1 - self._threshold) * len(own) + _SLACK) + 1
         rarest = np.argsort(self._frequency[own], kind="stable")[:probes]
         tally: Counter[int] = Counter()
-        for shingle in own[rarest[:_MAX_PROBES]].tolist():
+        for shingle in own[rarest].tolist():
             start, end = self._posted[shingle], self._posted[shingle + 1]
             found = self._postings[start : min(end, start + _MAX_POSTINGS)].tolist()
             self.steps += len(found)
-            tally.update(found)
+            tally.update(found if found[-1] < below else [one for one in found if one < below])
         del tally[number]
         return [rival for rival, _ in tally.most_common(_MAX_RIVALS)]
 

@@ -86,11 +86,10 @@ def _alike(
         if not movable[number]:
             continue
         facts = readings[number].facts.tobytes()
-        for rival in index.rivals(place):
+        for rival in index.rivals(place, below=place):
             other = different[rival]
             if (
-                other < number
-                and other not in found
+                other not in found
                 and readings[other].facts.tobytes() == facts
                 and index.same(place, rival)
             ):

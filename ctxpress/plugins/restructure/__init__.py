@@ -1,9 +1,10 @@
 """Restructure (Refiner): the documents' sentences that help with the question, best group first.
 
 `config` are the options, `stage` puts it together. The backend `extractive` has sentences scored
-(`ctxpress.relevance`), picks them within the budget (`extractive`) and groups those that agree
-(`linking`). The backend `llm` asks a language model (`llm`), parses its sections tolerantly
-(`sections`) and takes only what stands in the documents (`alignment`).
+(`ctxpress.relevance`) and groups documents that agree (`linking`); `headings` are printed above
+them where that is wanted. What stays are `pieces`, chosen within the budget (`fitting`, `limits`).
+The backend `llm` asks a language model (`llm`), parses its sections tolerantly (`sections`) and
+takes only what stands in the documents (`alignment`).
 """
 
 from __future__ import annotations

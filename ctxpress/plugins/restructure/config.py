@@ -35,10 +35,12 @@ class RestructureConfig(BaseModel):
 
     With `backend: extractive`, `threshold` is the chance of being of use below which a sentence
     goes even where there is room; it needs a scorer whose scores are chances. Where no sentence
-    reaches it, `on_empty` says whether the documents are kept as they are or dropped.
+    reaches it, or none of those fits, `on_empty` says whether the documents are kept as they are or
+    dropped; with `drop`, at least one sentence must reach `drop_below` for anything to stay.
     `format: sections` prints `1.1. ## Title` above each document's quotes, as Refiner does;
     `documents` prints nothing. `order: groups` puts documents that say the same next to each other,
-    best group first.
+    best group first. With `context`, a sentence that one which stays cannot be understood without
+    counts for more than by itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +48,8 @@ class RestructureConfig(BaseModel):
     backend: Literal["extractive", "llm"] = "extractive"
     keep_ratio: float = Field(default=0.3, gt=0, le=1)
     scorer: ScorerOption = DEFAULT_SCORER
-    threshold: float = Field(default=0.03, ge=0, lt=1)
+    threshold: float = Field(default=0.005, ge=0, lt=1)
+    drop_below: float = Field(default=0.3, ge=0, lt=1)
     on_empty: Literal["keep", "drop"] = "keep"
     format: Literal["documents", "sections"] = "documents"
     order: Literal["groups", "request"] = "groups"
@@ -57,4 +60,10 @@ class RestructureConfig(BaseModel):
     def _llm_where_it_is_used(self) -> Self:
         if (self.backend == "llm") != (self.llm is not None):
             raise ValueError("llm: needed by backend: llm, and only there")
+        return self
+
+    @model_validator(mode="after")
+    def _sections_are_groups(self) -> Self:
+        if self.format == "sections" and self.order != "groups":
+            raise ValueError("order: request has no sections; set order: groups")
         return self

@@ -1,8 +1,8 @@
 """Which quotes say the same: sections of facts that agree, a distinct fact opening the next.
 
-Refiner has a language model do this (arXiv 2406.11357, section 3). Here it is a graph over
-quotes: two are linked where they are about the same names, numbers and rare words and do not contradict each
-other; its connected components are the sections.
+Refiner has a language model do this (arXiv 2406.11357, section 3). Here it is a graph over quotes:
+two are linked where they are about the same names, numbers and rare words. Sections grow along the
+strongest links first, and never so that two linked quotes that contradict each other share one.
 """
 
 from __future__ import annotations
@@ -11,27 +11,44 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from itertools import combinations
+from dataclasses import dataclass
 
-__all__ = ["contradict", "group_quotes"]
+import numpy as np
+
+from ctxpress.relevance.words import words_of
+
+__all__ = ["MAX_QUOTES", "contradict", "group_quotes"]
 
 LINK_SIMILARITY = 0.25
 """Cosine of the quotes' weighted words from which on they are about the same."""
 MAX_QUOTES = 400
 """Beyond so many quotes the rest are sections of their own: comparing is quadratic."""
 
-_WORD = re.compile(r"\w+(?:[.,]\d+)*")
-_NEGATIONS = frozenset(
-    "not no never none neither nor cannot without n't isn aren wasn weren don doesn didn won "
-    "wouldn can couldn shouldn hasn haven hadn nobody nothing".split()
-) - {"can", "won", "don"}
-_COMMON = frozenset(
-    "the a an and or of in on at to for from by with as is are was were be been being it its this "
-    "that these those he she they his her their them which who whom whose what when where why how "
-    "has have had do does did will would can could should may might must than then so such into "
-    "also after before during over under between about up out more most other some any all "
-    "each".split()
+_NAME = re.compile(r"\b[A-Z\u00c0-\u00de\u0391-\u03a9\u0410-\u042f]\w+")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_THOUSANDS = re.compile(r",(?=\d{3}(?!\d))")
+_DENIAL = re.compile(
+    r"\b(?:not|no|never|none|neither|nor|cannot|without|nobody|nothing)\b|n't\b", re.IGNORECASE
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Claims:
+    """What of a quote can be told to contradict another."""
+
+    denies: bool
+    numbers: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str) -> _Claims:
+        numbers = (_THOUSANDS.sub("", number) for number in _NUMBER.findall(text))
+        denies = _DENIAL.search(text.replace("\u2019", "'")) is not None
+        return cls(denies, frozenset(numbers))
+
+    def contradict(self, other: _Claims) -> bool:
+        if self.denies != other.denies:
+            return True
+        return bool(self.numbers and other.numbers and not self.numbers & other.numbers)
 
 
 def group_quotes(quotes: Sequence[str], subjects: Sequence[str | None]) -> list[int]:
@@ -39,28 +56,32 @@ def group_quotes(quotes: Sequence[str], subjects: Sequence[str | None]) -> list[
 
     `subjects`: titles of the documents they come from, which are part of what they are about.
     """
+    compared = min(len(quotes), MAX_QUOTES)
     bags = [
-        _bag(f"{subject or ''} {quote}") for quote, subject in zip(quotes, subjects, strict=True)
+        _bag(f"{subject or ''} {quote}")
+        for quote, subject in zip(quotes[:compared], subjects[:compared], strict=True)
     ]
-    parent = list(range(len(quotes)))
-
-    def root(number: int) -> int:
-        while parent[number] != number:
-            parent[number] = number = parent[parent[number]]
-        return number
-
-    weights = _weights(bags)
-    norms = [math.sqrt(sum((n * weights[w]) ** 2 for w, n in bag.items())) for bag in bags]
-    for left, right in combinations(range(min(len(quotes), MAX_QUOTES)), 2):
-        if not norms[left] or not norms[right] or root(left) == root(right):
+    claims = [_Claims.of(quote) for quote in quotes[:compared]]
+    agreeing: list[tuple[float, int, int]] = []
+    # Of each quote's group, as bits: its members, and those that contradict one of them.
+    members = [1 << number for number in range(compared)]
+    against = [0] * compared
+    for similarity, left, right in _links(bags):
+        if claims[left].contradict(claims[right]):
+            against[left] |= 1 << right
+            against[right] |= 1 << left
+        else:
+            agreeing.append((-similarity, left, right))
+    group = list(range(len(quotes)))
+    for _, left, right in sorted(agreeing):
+        one, other = sorted((group[left], group[right]))
+        if one == other or members[one] & against[other]:
             continue
-        shared = bags[left].keys() & bags[right].keys()
-        product = sum(bags[left][w] * bags[right][w] * weights[w] ** 2 for w in shared)
-        alike = product / (norms[left] * norms[right]) >= LINK_SIMILARITY
-        if alike and not contradict(quotes[left], quotes[right]):
-            parent[root(right)] = root(left)
+        members[one] |= members[other]
+        against[one] |= against[other]
+        group = [one if name == other else name for name in group]
     names: dict[int, int] = {}
-    return [names.setdefault(root(number), len(names)) for number in range(len(quotes))]
+    return [names.setdefault(name, len(names)) for name in group]
 
 
 def contradict(left: str, right: str) -> bool:
@@ -68,28 +89,33 @@ def contradict(left: str, right: str) -> bool:
 
     One denies and the other does not, or both give numbers and share none of them.
     """
-    words = [{word.lower() for word in _WORD.findall(text)} for text in (left, right)]
-    denies = [
-        bool(found & _NEGATIONS) or "n't" in text
-        for found, text in zip(words, (left, right), strict=True)
+    return _Claims.of(left).contradict(_Claims.of(right))
+
+
+def _links(bags: Sequence[Counter[str]]) -> list[tuple[float, int, int]]:
+    """Pairs that are about the same, with how much."""
+    holders: dict[str, list[int]] = {}
+    for number, bag in enumerate(bags):
+        for word in bag:
+            holders.setdefault(word, []).append(number)
+    squares = np.zeros(len(bags))
+    products = np.zeros((len(bags), len(bags)))
+    for word, numbers in holders.items():
+        weight = 1 + math.log(len(bags) / len(numbers))
+        values = weight * np.array([bags[number][word] for number in numbers], float)
+        squares[numbers] += values**2
+        if len(numbers) > 1:
+            products[np.ix_(numbers, numbers)] += np.outer(values, values)
+    norms = np.sqrt(np.maximum(squares, 1e-12))
+    alike = np.triu(products / np.outer(norms, norms), k=1)
+    return [
+        (float(alike[left, right]), int(left), int(right))
+        for left, right in np.argwhere(alike >= LINK_SIMILARITY)
     ]
-    if denies[0] != denies[1]:
-        return True
-    numbers = [{word for word in found if word[0].isdigit()} for found in words]
-    return bool(numbers[0] and numbers[1] and not numbers[0] & numbers[1])
 
 
 def _bag(text: str) -> Counter[str]:
     """Words that say what a text is about; names count twice."""
-    bag: Counter[str] = Counter()
-    for match in _WORD.finditer(text):
-        word = match.group()
-        if word.lower() in _COMMON or len(word) == 1 and word.isascii() and not word.isdigit():
-            continue
-        bag[word.lower()] += 2 if word[0].isupper() else 1
+    bag = Counter(words_of(text))
+    bag.update(words_of(" ".join(_NAME.findall(text))))
     return bag
-
-
-def _weights(bags: Sequence[Counter[str]]) -> dict[str, float]:
-    frequency = Counter(word for bag in bags for word in bag)
-    return {word: 1 + math.log(len(bags) / count) for word, count in frequency.items()}

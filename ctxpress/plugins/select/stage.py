@@ -69,7 +69,13 @@ class SelectStage:
         question = _question_for(document, passages)
         costs = _costs(passages, context)
         budget = self._budget(document, sum(costs), context)
-        relevances = score_passages(self._scorer, question, passages, checkpoint=context.checkpoint)
+        relevances = score_passages(
+            self._scorer,
+            question,
+            passages,
+            keep_ratio=min(1.0, budget / max(1, sum(costs))),
+            checkpoint=context.checkpoint,
+        )
         clock = _Clock(context)
         choice = _Choice(passages, relevances, costs, self._config.max_candidates)
         reward = self._reward(question, choice, clock.checkpoint)

@@ -5,9 +5,9 @@
 `priorities` (with the `question` and by `sentences`); `selection` finds those that fit the
 `budget`, `remaining` what the text is then; `sharing` spreads a budget over blocks.
 
-`checkpoint` loads what Hugging Face has, `huggingface` scores with it, `batching` lets requests
-share batches. `llmlingua2` is the library's algorithm, `llmlingua2_stage` its stage, `factory`
-builds both. Only these need torch, and late.
+`checkpoint` loads what Hugging Face has, `huggingface` scores with it. `llmlingua2` is the
+library's algorithm, `llmlingua2_stage` its stage, `factory` builds both. Only these need torch,
+and late.
 """
 
 from __future__ import annotations

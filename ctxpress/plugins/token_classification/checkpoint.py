@@ -1,64 +1,18 @@
-"""Token-classification checkpoints of Hugging Face: found, checked, loaded. Needs torch.
-
-A checkpoint is a folder, or a name whose files are in Hugging Face's cache or can be fetched into
-it. The network is asked only where the cache does not have them, and only here: while a pipeline is
-built, never in a request. Weights are read from safetensors alone; code that a repository brings
-along is never run.
-"""
+"""Token classifiers of Hugging Face, loaded by `models.checkpoint`. Needs torch, late."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from ctxpress.errors import ModelError
+from ctxpress.models.checkpoint import Checkpoint, Device, ModelKind
+from ctxpress.models.checkpoint import load_checkpoint as load_any
 
-from ctxpress.errors import MissingDependencyError, ModelError
+__all__ = ["Checkpoint", "load_checkpoint"]
 
-__all__ = ["INSTALL_COMMAND", "Checkpoint", "Device", "load_checkpoint", "quietly", "require_torch"]
-
-INSTALL_COMMAND = "pip install 'ctxpress[torch]'"
-Device = Literal["auto", "cpu", "cuda"]
-
-_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
-_TOKENIZER_FILES = (
-    "tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model",
-    "tokenizer.model",
-)  # fmt: skip
-_BLOCK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A loaded model in evaluation mode, and its tokenizer.
-
-    `identity` changes whenever the files do: the repository's commit, or a hash of the folder's
-    files. `device` is torch's name of where the model is; `dtype` that of its weights.
-    """
-
-    name: str
-    identity: str
-    device: str
-    dtype: str
-    model: Any
-    tokenizer: Any
-
-
-def require_torch() -> None:
-    """Check that torch, transformers and safetensors are installed.
-
-    :raises MissingDependencyError: with the command that installs them.
-    """
-    try:
-        import safetensors  # noqa: F401
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"backend huggingface needs {error.name or 'torch'}: {INSTALL_COMMAND}"
-        ) from error
+_KIND = ModelKind(
+    auto_class="AutoModelForTokenClassification",
+    noun="token classifier",
+    used_by="backend huggingface",
+)
 
 
 def load_checkpoint(
@@ -68,161 +22,13 @@ def load_checkpoint(
     device: Device = "auto",
     exact: bool = False,
 ) -> Checkpoint:
-    """Load a token classifier by name or folder.
-
-    `device` auto takes a CUDA GPU if there is one. Weights are 16 bits wide where that is quicker:
-    float16 on a GPU, bfloat16 on CPUs with instructions for it. `exact` keeps them float32 on CPUs.
+    """Load a token classifier by name or folder; the options are those of `models.checkpoint`.
 
     :raises MissingDependencyError: torch or transformers is not installed.
-    :raises ModelError: the checkpoint is not at hand and cannot be fetched, is no token
-        classifier with two classes, has no safetensors or no fast tokenizer, or is damaged.
+    :raises ModelError: the checkpoint cannot be had, or is no token classifier with two classes.
     """
-    require_torch()
-    folder, identity = _find(model, revision)
-    _check_files(model, folder)
-    from transformers import AutoModelForTokenClassification, AutoTokenizer
-
-    chosen = _choose_device(device)
-    dtype = _choose_dtype(chosen, exact=exact)
-    try:
-        with quietly():
-            tokenizer = AutoTokenizer.from_pretrained(
-                str(folder), use_fast=True, local_files_only=True, trust_remote_code=False
-            )
-            loaded, report = AutoModelForTokenClassification.from_pretrained(
-                str(folder),
-                dtype=dtype,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-    except Exception as error:  # transformers has no common base of its own errors
-        raise ModelError(f"{model}: cannot be loaded: {_one_line(error)}") from error
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(f"{model}: there is no fast tokenizer (tokenizer.json) for it")
-    n_rows = loaded.get_input_embeddings().num_embeddings
-    if len(tokenizer) > n_rows:
-        raise ModelError(f"{model}: its tokenizer has {len(tokenizer)} tokens, its model {n_rows}")
-    if report["missing_keys"]:
-        raise ModelError(
-            f"{model}: is no token classifier, its weights lack {sorted(report['missing_keys'])[0]}"
-        )
-    if loaded.config.num_labels < 2:
-        raise ModelError(f"{model}: has {loaded.config.num_labels} class; class 1 means keep")
-    return Checkpoint(
-        name=model,
-        identity=f"{identity}/{str(dtype).removeprefix('torch.')}",
-        device=chosen,
-        dtype=str(dtype).removeprefix("torch."),
-        model=loaded.to(chosen).eval(),
-        tokenizer=tokenizer,
-    )
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Keep transformers' progress bars and advice, meant for notebooks, out of a server's log."""
-    from transformers.utils import logging
-
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _find(model: str, revision: str | None) -> tuple[Path, str]:
-    """The folder of a checkpoint, and what identifies its content."""
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        if revision is not None:
-            raise ModelError(f"{model}: is a folder; revision is for names on the Hugging Face hub")
-        return folder, f"folder:{_digest(folder)}"
-    if model.startswith((".", "/", "~")):
-        raise ModelError(f"{model}: there is no such folder")
-    snapshot = _snapshot(model, revision, local=True)
-    if snapshot is None or not any(snapshot.glob("*.safetensors")):
-        snapshot = _snapshot(model, revision, local=False)
-    assert snapshot is not None, "asking the network gives a folder or raises"  # noqa: S101
-    return snapshot, f"{model}@{snapshot.name}"
-
-
-def _snapshot(model: str, revision: str | None, *, local: bool) -> Path | None:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(
-                model, revision=revision, local_files_only=local, allow_patterns=_PATTERNS
-            )
-        )
-    except Exception as error:  # of HTTP, of the file system, of the hub: all mean "not at hand"
-        if local:
-            return None
-        raise ModelError(
-            f"{model}: is not in the Hugging Face cache and cannot be fetched "
-            f"({_one_line(error)}); without a network, set model: to a folder that holds it, or "
-            f"fill the cache where there is one: hf download {model}"
-        ) from error
-
-
-def _check_files(model: str, folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{model}: {folder} has no config.json, it is no checkpoint")
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        # transformers would make up a tokenizer without a vocabulary
-        raise ModelError(f"{model}: {folder} has no tokenizer ({_TOKENIZER_FILES[0]})")
-    if any(folder.glob("*.safetensors")):
-        return
-    pickled = sorted(path.name for path in folder.glob("*.bin"))
-    if pickled:
-        raise ModelError(
-            f"{model}: has its weights in {pickled[0]} only, a pickle that could run any code; "
-            "convert them to safetensors, or name a revision that has them"
-        )
-    raise ModelError(f"{model}: has no *.safetensors with weights")
-
-
-def _digest(folder: Path) -> str:
-    """A hash over names and contents of the files that decide scores."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix not in (".json", ".safetensors", ".txt", ".model") or not path.is_file():
-            continue
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-    return digest.hexdigest()[:24]
-
-
-def _choose_device(device: Device) -> str:
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("device cuda: torch finds no CUDA GPU; set device: cpu or auto")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def _choose_dtype(device: str, *, exact: bool) -> Any:
-    """Without instructions for it, bfloat16 is emulated: 25 times slower than float32."""
-    import torch
-
-    if device == "cuda":
-        return torch.float16
-    if exact:
-        return torch.float32
-    ask = getattr(torch.cpu, "get_capabilities", dict)  # torch before 2.10 cannot tell
-    features: dict[str, Any] = ask()
-    fast = features.get("avx512_bf16") or features.get("amx_bf16")
-    return torch.bfloat16 if fast else torch.float32
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    checkpoint = load_any(model, _KIND, revision=revision, device=device, exact=exact)
+    n_classes = checkpoint.model.config.num_labels
+    if n_classes < 2:
+        raise ModelError(f"{model}: has {n_classes} class; class 1 means keep")
+    return checkpoint

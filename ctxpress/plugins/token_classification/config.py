@@ -44,7 +44,7 @@ class TokenClassificationConfig(LLMLingua2StageOptions, ModelOptions):
 
     # Of mode `native` only.
     min_sentence_words: Annotated[int, Field(ge=0, le=20)] = 2
-    question_weight: Annotated[float, Field(ge=0, le=1)] = 0.8
+    question_weight: Annotated[float, Field(ge=0, le=1)] = 0.9
     dynamic_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode="after")

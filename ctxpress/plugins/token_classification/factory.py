@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ctxpress.errors import ModelError
-from ctxpress.plugins.token_classification.checkpoint import INSTALL_COMMAND, load_checkpoint
+from ctxpress.models.checkpoint import INSTALL_COMMAND
+from ctxpress.plugins.token_classification.checkpoint import load_checkpoint
 from ctxpress.plugins.token_classification.config import TokenClassificationConfig
 from ctxpress.plugins.token_classification.huggingface import HuggingFaceTokenScorer
 from ctxpress.plugins.token_classification.llmlingua2 import ChunkEncoder, LLMLingua2Compressor

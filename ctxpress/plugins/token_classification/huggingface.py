@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from ctxpress.errors import ModelError
 from ctxpress.models import TokenScores
+from ctxpress.models.batching import IdArray, ScoreArray, WindowBatcher
+from ctxpress.models.checkpoint import Checkpoint, window_tokens
+from ctxpress.models.subtokens import encode_literally, literal_tokenizer
 from ctxpress.models.windows import Window, plan_windows
-from ctxpress.plugins.token_classification.batching import IdArray, ScoreArray, WindowBatcher
-from ctxpress.plugins.token_classification.checkpoint import Checkpoint
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 __all__ = ["HuggingFaceTokenScorer"]
 
@@ -28,10 +24,6 @@ _BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}
 """A GPU wants wide batches; on a CPU they gain nothing, and between batches a request can end."""
 _DECIMALS = 4
 """Rounding of scores: batch-mates change the seventh decimal, which must not decide a ranking."""
-
-_SURROGATES = re.compile("[\ud800-\udfff]")
-_SLICE_CHARACTERS = 16_384
-_CUT = re.compile(r"(?<=[!-~]) (?=[!-~])")
 
 
 class HuggingFaceTokenScorer:
@@ -49,9 +41,9 @@ class HuggingFaceTokenScorer:
         self._model = checkpoint.model
         self._device = checkpoint.device
         self._languages = languages
-        self._tokenizer = _literal(checkpoint.tokenizer)
+        self._tokenizer = literal_tokenizer(checkpoint.tokenizer)
         self._left, self._right, self._pad = _edges(checkpoint)
-        self._body_tokens = _window_tokens(checkpoint) - 2
+        self._body_tokens = window_tokens(checkpoint, _MAX_WINDOW_TOKENS) - 2
         self._margin_tokens = min(_MARGIN_TOKENS, self._body_tokens // 4)
         self._identity = (
             f"huggingface/{_VERSION}/{checkpoint.identity}"
@@ -90,7 +82,7 @@ class HuggingFaceTokenScorer:
         """
         if question is not None:
             raise ValueError(f"{self._identity} has no head for a question")
-        encoded = [self._encode(text) for text in texts]
+        encoded = [encode_literally(self._tokenizer, text) for text in texts]
         spots: list[tuple[int, Window]] = []
         windows: list[IdArray] = []
         for index, (token_ids, _) in enumerate(encoded):
@@ -110,17 +102,6 @@ class HuggingFaceTokenScorer:
             _visible(text, offsets, scores)
             for text, (_, offsets), scores in zip(texts, encoded, results, strict=True)
         ]
-
-    def _encode(self, text: str) -> tuple[IdArray, npt.NDArray[np.int32]]:
-        """Token ids, (n_tokens,), and offsets in characters, (n_tokens, 2)."""
-        well_formed = _SURROGATES.sub("\ufffd", text)
-        ids: list[IdArray] = [np.empty(0, np.int64)]
-        spots: list[npt.NDArray[np.int32]] = [np.empty((0, 2), np.int32)]
-        for start, end in _slices(well_formed):
-            encoding = self._tokenizer.encode(well_formed[start:end], add_special_tokens=False)
-            ids.append(np.array(encoding.ids, np.int64))
-            spots.append(np.array(encoding.offsets, np.int32).reshape(-1, 2) + np.int32(start))
-        return np.concatenate(ids), np.concatenate(spots)
 
     def _compute(self, windows: Sequence[IdArray]) -> list[ScoreArray]:
         """One batch, padded to its longest window and masked."""
@@ -146,17 +127,6 @@ class HuggingFaceTokenScorer:
         return [row[:length] for row, length in zip(rounded, lengths, strict=True)]
 
 
-def _literal(tokenizer: Any) -> Tokenizer:
-    """A tokenizer of its own that reads names of special tokens as text and cuts nothing off."""
-    from tokenizers import Tokenizer
-
-    own = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    own.no_truncation()
-    own.no_padding()
-    own.encode_special_tokens = True
-    return own
-
-
 def _edges(checkpoint: Checkpoint) -> tuple[IdArray, IdArray, int]:
     """Token ids before and after a window's body, and the one that fills up a batch."""
     tokenizer = checkpoint.tokenizer
@@ -166,35 +136,6 @@ def _edges(checkpoint: Checkpoint) -> tuple[IdArray, IdArray, int]:
         raise ModelError(f"{checkpoint.name}: its tokenizer has no tokens to frame a text with")
     pad = tokenizer.pad_token_id
     return np.array([left]), np.array([right]), int(right if pad is None else pad)
-
-
-def _window_tokens(checkpoint: Checkpoint) -> int:
-    """The longest window, framing included, that the model takes and was trained on."""
-    positions = int(getattr(checkpoint.model.config, "max_position_embeddings", 0) or 0)
-    for name, module in checkpoint.model.named_modules():
-        # RoBERTa's kin count positions from behind that of the padding token.
-        if name.endswith("position_embeddings") and hasattr(module, "num_embeddings"):
-            skipped = 0 if module.padding_idx is None else module.padding_idx + 1
-            positions = module.num_embeddings - skipped
-    limits = [_MAX_WINDOW_TOKENS, int(min(checkpoint.tokenizer.model_max_length, 2**30))]
-    if positions > 0:
-        limits.append(positions)
-    if min(limits) < 8:
-        raise ModelError(f"{checkpoint.name}: takes {min(limits)} tokens, too few for a window")
-    return min(limits)
-
-
-def _slices(text: str) -> Iterator[tuple[int, int]]:
-    """The text in slices that begin at a blank between ASCII words, as their tokens do.
-
-    The tokenizer holds the interpreter for a whole call; a slice takes some milliseconds.
-    """
-    start = 0
-    while start < len(text):
-        cut = _CUT.search(text, start + _SLICE_CHARACTERS)
-        end = cut.start() if cut else len(text)
-        yield start, end
-        start = end
 
 
 def _visible(text: str, offsets: npt.NDArray[np.int32], scores: ScoreArray) -> TokenScores:

@@ -71,6 +71,18 @@ def test_a_part_of_another_document_is_dropped_and_the_longer_one_stays() -> Non
     assert left_of(part.replace("4,300", "4,500"), BOILER, sentences=False) == [0, 1]
 
 
+def test_long_documents_are_compared_as_exactly_as_short_ones() -> None:
+    long = prose("long", 3000)
+    middle = long.index(" ", len(long) // 2)
+    for endings, alike in [(["isch", "enz"], True), ([f"enz{c}" for c in "abcdefg"], False)]:
+        more = " ".join(f"{word}{end}" for word in WORDS for end in endings)  # the rarest words
+        longer = f"{long[:-1]} {more}"
+        around = f"{long[:middle]} {more} {long[middle:]}"
+        assert left_of(longer, long) == [0]
+        assert left_of(long, longer, sentences=False) == ([0] if alike else [1])
+        assert left_of(long, around, sentences=False) == ([0] if alike else [1])
+
+
 def test_a_part_whose_number_stands_elsewhere_in_the_whole_is_no_part() -> None:
     lines = [f"In the wing called {n} the repair of the boiler came to {p} euros."
              for n, p in [("A7", 500), ("B9", 700), ("C5", 900)]]  # fmt: skip

@@ -23,7 +23,8 @@ def test_texts_with_enough_in_common_are_found_and_measured_exactly(
     index = ShingleIndex([np.array(t, dtype=np.int64) for t in given_texts], threshold)
     sets = [shingles(text) for text in given_texts]
     for one, mine in enumerate(sets):
-        rivals = index.rivals(one)
+        rivals = index.rivals(one, below=len(sets))
+        assert set(index.rivals(one, below=one)) <= set(range(one))
         assert one not in rivals
         for other, theirs in enumerate(sets):
             if other == one:

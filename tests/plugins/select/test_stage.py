@@ -108,6 +108,14 @@ def test_a_requests_ratio_goes_before_the_configuration() -> None:
     assert 0.3 * total < sum(map(count, texts_of(half))) <= 0.5 * total
 
 
+def test_the_scorer_is_told_how_much_is_to_stay() -> None:
+    scorer = FixedScorer(SCORES)
+    total = sum(map(count, TEXTS))
+    for tokens, expected in [(total // 2, 0.5), (10 * total, 1.0), (1, 1 / total)]:
+        run(stage(scorer, budget_tokens=tokens), listed(TEXTS))
+        assert scorer.ratios[-1] == pytest.approx(expected, abs=0.02)
+
+
 def test_documents_with_something_pinned_stay_and_take_their_part_first() -> None:
     pinned = "This is here to stay: <keep>always</keep> and ever, whatever else."
     document = tagged([TOWER, pinned, FAIR])
@@ -162,8 +170,8 @@ def test_a_joined_reward_reads_combinations_and_finds_the_best() -> None:
         def _one(self, sentence: str) -> float:
             return 0.3
 
-        def score(self, question, texts, *, checkpoint=None):
-            found = super().score(question, texts, checkpoint=checkpoint)
+        def score(self, question, texts, **options):
+            found = super().score(question, texts, **options)
             return [
                 dataclasses.replace(
                     one,
@@ -219,7 +227,7 @@ def test_where_scores_tell_nothing_the_budget_is_filled_from_the_front() -> None
 @pytest.mark.parametrize(("left_s", "calls"), [(200, 1), (400, 2), (1000, 5)])
 def test_the_search_ends_at_half_of_the_time_that_scoring_left(left_s, calls, monkeypatch) -> None:
     class Clock:
-        now_s = time.monotonic()
+        now_s = float(int(time.monotonic()) + 1)  # whole, so that sums are exact
 
         def monotonic(self) -> float:
             return self.now_s
@@ -227,8 +235,8 @@ def test_the_search_ends_at_half_of_the_time_that_scoring_left(left_s, calls, mo
     class Slow(FixedScorer):
         """Takes 100 seconds a call, by a clock of its own."""
 
-        def score(self, question, texts, *, checkpoint=None):
-            found = super().score(question, texts, checkpoint=checkpoint)
+        def score(self, question, texts, **options):
+            found = super().score(question, texts, **options)
             clock.now_s += 100
             return found
 
@@ -250,8 +258,8 @@ def test_no_time_at_all_is_an_error_that_the_pipeline_skips_by() -> None:
     over = threading.Event()
 
     class Ending(FixedScorer):
-        def score(self, question, texts, *, checkpoint=None):
-            found = super().score(question, texts, checkpoint=checkpoint)
+        def score(self, question, texts, **options):
+            found = super().score(question, texts, **options)
             over.set()
             return found
 

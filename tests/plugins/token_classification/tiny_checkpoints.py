@@ -1,4 +1,7 @@
-"""Random token classifiers of the two families, made on the spot: the real classes, tiny."""
+"""Random checkpoints of the two families, made on the spot: the real classes, tiny.
+
+`head` is what a class of transformers is called behind its family: ForTokenClassification, …
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,18 @@ CORPUS = [
 ]
 
 
-def make_bert(folder: Path, *, seed: int = 0, hidden: int = 32) -> Path:
+def make_bert(
+    folder: Path,
+    *,
+    seed: int = 0,
+    hidden: int = 32,
+    head: str = "ForTokenClassification",
+    num_labels: int = 2,
+) -> Path:
     """A WordPiece checkpoint in `folder`: cased, characters of the corpus and frequent pieces."""
+    import transformers
     from tokenizers import BertWordPieceTokenizer
-    from transformers import BertConfig, BertForTokenClassification, BertTokenizer
+    from transformers import BertConfig, BertTokenizer
 
     trained = BertWordPieceTokenizer(lowercase=False, strip_accents=False)
     trained.train_from_iterator(CORPUS * 3, vocab_size=600, min_frequency=2, show_progress=False)
@@ -40,15 +51,23 @@ def make_bert(folder: Path, *, seed: int = 0, hidden: int = 32) -> Path:
         intermediate_size=2 * hidden,
         max_position_embeddings=512,
         initializer_range=0.3,
-        num_labels=2,
+        num_labels=num_labels,
     )
-    return _save(folder, BertForTokenClassification, config, tokenizer, seed)
+    return _save(folder, getattr(transformers, f"Bert{head}"), config, tokenizer, seed)
 
 
-def make_xlm_roberta(folder: Path, *, seed: int = 0, hidden: int = 32) -> Path:
+def make_xlm_roberta(
+    folder: Path,
+    *,
+    seed: int = 0,
+    hidden: int = 32,
+    head: str = "ForTokenClassification",
+    num_labels: int = 2,
+) -> Path:
     """A Unigram checkpoint in `folder`, with XLM-R's special tokens and position offset."""
+    import transformers
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-    from transformers import XLMRobertaConfig, XLMRobertaForTokenClassification, XLMRobertaTokenizer
+    from transformers import XLMRobertaConfig, XLMRobertaTokenizer
 
     trained = Tokenizer(models.Unigram())
     trained.normalizer = normalizers.NFKC()
@@ -77,9 +96,9 @@ def make_xlm_roberta(folder: Path, *, seed: int = 0, hidden: int = 32) -> Path:
         bos_token_id=0,
         eos_token_id=2,
         initializer_range=0.3,
-        num_labels=2,
+        num_labels=num_labels,
     )
-    return _save(folder, XLMRobertaForTokenClassification, config, tokenizer, seed)
+    return _save(folder, getattr(transformers, f"XLMRoberta{head}"), config, tokenizer, seed)
 
 
 def _save(folder: Path, model_class: Any, config: Any, tokenizer: Any, seed: int) -> Path:

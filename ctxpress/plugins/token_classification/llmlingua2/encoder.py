@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ctxpress.errors import ModelError, ParityError
-from ctxpress.plugins.token_classification.checkpoint import Checkpoint, quietly
+from ctxpress.models.checkpoint import Checkpoint, quietly
 from ctxpress.plugins.token_classification.llmlingua2.chunks import MAX_FORCE_TOKENS, PAD, frame
 from ctxpress.plugins.token_classification.llmlingua2.words import Family
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ctxpress.plugins.token_classification.batching import WindowBatcher
+from ctxpress.models.batching import WindowBatcher
 
 Ids = npt.NDArray[np.int64]
 

@@ -43,7 +43,7 @@ class WindowBatcher:
     batch, which may hold other callers' windows; so a lone caller never waits, and no thread
     outlives its call. The oldest window decides which length comes next: nobody starves.
 
-    `compute` takes windows, (n_tokens,) each, and returns their scores, (n_tokens,) each. It is
+    `compute` takes windows, (n_tokens, …) each, and returns an array for each, of any shape. It is
     called by one thread at a time, with at most `batch_tokens` tokens, padding included, or one
     window.
     """
@@ -61,8 +61,9 @@ class WindowBatcher:
     def score(
         self, windows: Sequence[IdArray], checkpoint: Callable[[], None] | None = None
     ) -> list[ScoreArray]:
-        """Scores of each window. `checkpoint` is called between batches and may raise to stop.
+        """What was computed for each window.
 
+        `checkpoint` is called between batches and may raise to stop.
         Whatever `compute` raises for a window reaches the caller whose window it is, nobody else.
         """
         jobs = self._enqueue(windows)
