@@ -9,10 +9,10 @@ text inside stays whole, and a document with something pinned in it does not lea
 from __future__ import annotations
 
 import dataclasses
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ctxpress.cutting import shortened, through
 from ctxpress.document import Block, ContextDocument, Kind, Range, Source, Span
 from ctxpress.elements import arrangements
 
@@ -109,29 +109,20 @@ def arrange(
         passage = passages[number]
         if passage.pinned or _leaves_text(passage, cuts.ranges.get(number)):
             rows[passage.row].wanted.append(number)
-    texts: dict[int, list[_Row]] = {}
-    arrays: dict[str, list[_Row]] = {}
     for row in rows.values():
-        first = passages[row.members[0]]
         row.keep_pinned(passages, cuts)
-        element = document.blocks[first.blocks[0]].element
-        if element is None:
-            texts.setdefault(first.blocks[0], []).append(row)
-        else:
-            arrays.setdefault(element.rpartition("/")[0], []).append(row)
     blocks = list(document.blocks)
-    for array, together in arrays.items():
-        members = [passages[number] for row in together for number in row.members]
-        wanted = any(row.wanted for row in together)
-        if not wanted and not _array_may_empty(array, document.blocks, members):
+    for together in _places(document, passages, list(rows.values())):
+        if not any(row.wanted for row in together) and _would_be_empty(
+            document, passages, together
+        ):
             _keep_one(together, order, cuts)
+        index = passages[together[0].members[0]].blocks[0]
+        if document.blocks[index].element is None:
+            blocks[index] = _with_stretches(blocks[index], index, passages, together, cuts)
+            continue
         for row in together:
             _place_elements(blocks, passages, row, cuts)
-    for index, together in texts.items():
-        block = blocks[index]
-        if not _has_more(block) and not any(row.wanted for row in together):
-            _keep_one(together, order, cuts)
-        blocks[index] = _with_stretches(block, index, passages, together, cuts)
     return document.with_blocks(tuple(blocks))
 
 
@@ -155,30 +146,31 @@ class _Row:
 def full_rows(
     document: ContextDocument, passages: Sequence[Passage]
 ) -> Iterator[tuple[Passage, ...]]:
-    """The passages of each text or array of which one must stay: nothing else would be left there.
+    """The passages of each text or array of which one must stay, as nothing else is in it.
 
-    Those that hold something pinned are not among them: that is left in any case.
+    Where something of them is pinned they are left out: that is left in any case.
     """
-    texts: dict[int, list[Passage]] = {}
-    arrays: dict[str, list[Passage]] = {}
+    rows: dict[str, _Row] = {}
     for passage in passages:
-        element = document.blocks[passage.blocks[0]].element
-        if element is None:
-            texts.setdefault(passage.blocks[0], []).append(passage)
-        else:
-            arrays.setdefault(element.rpartition("/")[0], []).append(passage)
-    full = [members for index, members in texts.items() if not _has_more(document.blocks[index])]
-    full += [
-        members
-        for array, members in arrays.items()
-        if not _array_may_empty(array, document.blocks, members)
-    ]
-    yield from (tuple(members) for members in full if not any(one.pinned for one in members))
+        rows.setdefault(passage.row, _Row([], [])).members.append(passage.number)
+    for together in _places(document, passages, list(rows.values())):
+        members = tuple(passages[number] for row in together for number in row.members)
+        pinned = any(member.pinned for member in members)
+        if not pinned and _would_be_empty(document, passages, together):
+            yield members
 
 
-def _has_more(block: Block) -> bool:
-    """Whether there is text around the documents of a block."""
-    return any(span.source is None and span.text.strip() for span in block.spans)
+def _places(
+    document: ContextDocument, passages: Sequence[Passage], rows: Sequence[_Row]
+) -> list[list[_Row]]:
+    """The rows of one text or array together."""
+    found: dict[int | str, list[_Row]] = {}
+    for row in rows:
+        index = passages[row.members[0]].blocks[0]
+        element = document.blocks[index].element
+        place = index if element is None else element.rpartition("/")[0]
+        found.setdefault(place, []).append(row)
+    return list(found.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,15 +270,20 @@ def _keep_one(rows: Sequence[_Row], order: Sequence[int], cuts: _Cuts) -> None:
     cuts.ranges.pop(first, None)
 
 
-def _array_may_empty(array: str, blocks: Sequence[Block], members: Iterable[Passage]) -> bool:
-    """Whether something is left of an array without its documents."""
+def _would_be_empty(
+    document: ContextDocument, passages: Sequence[Passage], rows: Sequence[_Row]
+) -> bool:
+    """Whether nothing is left of a text or an array without its documents, which are ``rows``."""
+    mine = {index for row in rows for number in row.members for index in passages[number].blocks}
+    block = document.blocks[min(mine)]
+    if block.element is None:
+        return not any(span.source is None and span.text.strip() for span in block.spans)
+    array = block.element.rpartition("/")[0]
     if not array:
-        return True  # the caller's own list of documents
-    mine = {index for passage in members for index in passage.blocks}
-    inside = f"{array}/"
-    return any(
-        block.pointer.startswith(inside) and index not in mine and not block.dropped
-        for index, block in enumerate(blocks)
+        return False  # the caller's own list of documents
+    return not any(
+        one.pointer.startswith(f"{array}/") and index not in mine and not one.dropped
+        for index, one in enumerate(document.blocks)
     )
 
 
@@ -394,28 +391,3 @@ def _cut_spans(
             yield span
         elif pieces:
             yield shortened(span, block.original, pieces)
-
-
-def shortened(span: Span, original: str, pieces: Sequence[Range]) -> Span:
-    """The span cut to ascending ranges of its text; whole where an earlier stage wrote it."""
-    if span.text != "".join(original[start:end] for start, end in span.kept):
-        return span
-    return span.keep(original, tuple(through(span.kept, pieces)))
-
-
-def through(kept: Sequence[Range], pieces: Iterable[Range]) -> Iterator[Range]:
-    """Ranges of a text as ranges of the original, ``kept`` being those that the text is made of.
-
-    ``pieces`` must lie inside the text.
-    """
-    starts, position = [], 0
-    for piece in kept:
-        starts.append(position)
-        position += piece.end - piece.start
-    for start, end in pieces:
-        index = bisect_right(starts, start) - 1
-        while start < end:
-            stop = min(end, starts[index] + kept[index].end - kept[index].start)
-            shift = kept[index].start - starts[index]
-            yield Range(start + shift, stop + shift)
-            start, index = stop, index + 1
