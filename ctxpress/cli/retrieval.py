@@ -74,7 +74,11 @@ def rag(
     if write is not None:
         from ctxpress.evaluation.sections import replace_section
 
-        written(write, lambda path: replace_section(path, "rag", "Documents", text))
+        for name in dict.fromkeys(row.set for row in rows):
+            part = _page([row for row in rows if row.set == name], counter)
+            title = "Documents" if name == "rag" else f"Documents: {name}"
+            section = (name, title, part)
+            written(write, lambda path, section=section: replace_section(path, *section))  # type: ignore[misc]
     if plot is not None:
         from ctxpress.evaluation.plots import plot_retrieval
 

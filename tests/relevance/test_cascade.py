@@ -52,7 +52,7 @@ def test_it_is_a_scorer_with_chances() -> None:
     cascade = scorer(reader)
     assert isinstance(cascade, RelevanceScorer)
     assert cascade.languages == frozenset({"en"})
-    for part in ("cascade/", "table/1", "bm25/", "6-64-0.75", repr(MIX)):
+    for part in ("cascade/", "table/1", "bm25/", "6-64-0.8", repr(MIX)):
         assert part in cascade.identity
     found = cascade.score(QUESTION, documents(4, answer=2))
     assert all(one.calibrated and 0 <= one.score <= 1 for one in found)

@@ -42,7 +42,9 @@ count = WordCounter().count
 
 
 def stage(scorer: Any = None, **options: Any) -> RestructureStage:
-    config = RestructureConfig.model_validate({"keep_ratio": 1.0, "threshold": 0.1, **options})
+    config = RestructureConfig.model_validate(
+        {"keep_ratio": 1.0, "threshold": 0.1, "drop_below": 0.0, **options}
+    )
     return RestructureStage(config, FixedScorer(SCORES) if scorer is None else scorer)
 
 
@@ -375,6 +377,16 @@ def test_a_threshold_without_chances_is_said_to_have_no_effect() -> None:
     notes.clear()
     run(RestructureStage(RestructureConfig(), BM25Scorer()), listed(TEXTS), notes=notes)
     assert notes == []
+
+
+def test_documents_leave_only_where_no_sentence_is_likely_to_help() -> None:
+    hopeless = FixedScorer({"330": 0.29}, other=0.05)
+    assert texts_of(lawful(stage(hopeless, on_empty="drop", drop_below=0.3), listed(TEXTS))) == []
+    likely = FixedScorer({"330": 0.31}, other=0.05)
+    left = texts_of(lawful(stage(likely, on_empty="drop", drop_below=0.3), listed(TEXTS)))
+    assert any("330" in text for text in left)
+    kept = texts_of(lawful(stage(hopeless, on_empty="keep", drop_below=0.3), listed(TEXTS)))
+    assert any("330" in text for text in kept)
 
 
 def test_two_thousand_documents_are_read_once_and_grouped_in_bounded_work() -> None:

@@ -51,8 +51,8 @@ def manager() -> PluginManager:
 
 
 def pipeline(*, strict: bool = False, **options: Any) -> ctxpress.Pipeline:
-    stage = {"use": "restructure", "scorer": "fixed", "keep_ratio": 0.6, **options}
-    return ctxpress.Pipeline.from_stages(stage, strict=strict, manager=manager())
+    stage = {"use": "restructure", "scorer": "fixed", "keep_ratio": 0.6, "threshold": 0.03}
+    return ctxpress.Pipeline.from_stages({**stage, **options}, strict=strict, manager=manager())
 
 
 async def compressed(
