@@ -109,20 +109,29 @@ def arrange(
         passage = passages[number]
         if passage.pinned or _leaves_text(passage, cuts.ranges.get(number)):
             rows[passage.row].wanted.append(number)
+    texts: dict[int, list[_Row]] = {}
+    arrays: dict[str, list[_Row]] = {}
     for row in rows.values():
+        first = passages[row.members[0]]
         row.keep_pinned(passages, cuts)
+        element = document.blocks[first.blocks[0]].element
+        if element is None:
+            texts.setdefault(first.blocks[0], []).append(row)
+        else:
+            arrays.setdefault(element.rpartition("/")[0], []).append(row)
     blocks = list(document.blocks)
-    for together in _places(document, passages, list(rows.values())):
-        if not any(row.wanted for row in together) and _would_be_empty(
-            document, passages, together
-        ):
+    for array, together in arrays.items():
+        members = [passages[number] for row in together for number in row.members]
+        wanted = any(row.wanted for row in together)
+        if not wanted and not _array_may_empty(array, document.blocks, members):
             _keep_one(together, order, cuts)
-        index = passages[together[0].members[0]].blocks[0]
-        if document.blocks[index].element is None:
-            blocks[index] = _with_stretches(blocks[index], index, passages, together, cuts)
-            continue
         for row in together:
             _place_elements(blocks, passages, row, cuts)
+    for index, together in texts.items():
+        block = blocks[index]
+        if not _has_more(block) and not any(row.wanted for row in together):
+            _keep_one(together, order, cuts)
+        blocks[index] = _with_stretches(block, index, passages, together, cuts)
     return document.with_blocks(tuple(blocks))
 
 
@@ -146,31 +155,30 @@ class _Row:
 def full_rows(
     document: ContextDocument, passages: Sequence[Passage]
 ) -> Iterator[tuple[Passage, ...]]:
-    """The passages of each text or array of which one must stay, as nothing else is in it.
+    """The passages of each text or array of which one must stay: nothing else would be left there.
 
-    Where something of them is pinned they are left out: that is left in any case.
+    Those that hold something pinned are not among them: that is left in any case.
     """
-    rows: dict[str, _Row] = {}
+    texts: dict[int, list[Passage]] = {}
+    arrays: dict[str, list[Passage]] = {}
     for passage in passages:
-        rows.setdefault(passage.row, _Row([], [])).members.append(passage.number)
-    for together in _places(document, passages, list(rows.values())):
-        members = tuple(passages[number] for row in together for number in row.members)
-        pinned = any(member.pinned for member in members)
-        if not pinned and _would_be_empty(document, passages, together):
-            yield members
+        element = document.blocks[passage.blocks[0]].element
+        if element is None:
+            texts.setdefault(passage.blocks[0], []).append(passage)
+        else:
+            arrays.setdefault(element.rpartition("/")[0], []).append(passage)
+    full = [members for index, members in texts.items() if not _has_more(document.blocks[index])]
+    full += [
+        members
+        for array, members in arrays.items()
+        if not _array_may_empty(array, document.blocks, members)
+    ]
+    yield from (tuple(members) for members in full if not any(one.pinned for one in members))
 
 
-def _places(
-    document: ContextDocument, passages: Sequence[Passage], rows: Sequence[_Row]
-) -> list[list[_Row]]:
-    """The rows of one text or array together."""
-    found: dict[int | str, list[_Row]] = {}
-    for row in rows:
-        index = passages[row.members[0]].blocks[0]
-        element = document.blocks[index].element
-        place = index if element is None else element.rpartition("/")[0]
-        found.setdefault(place, []).append(row)
-    return list(found.values())
+def _has_more(block: Block) -> bool:
+    """Whether there is text around the documents of a block."""
+    return any(span.source is None and span.text.strip() for span in block.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,20 +278,15 @@ def _keep_one(rows: Sequence[_Row], order: Sequence[int], cuts: _Cuts) -> None:
     cuts.ranges.pop(first, None)
 
 
-def _would_be_empty(
-    document: ContextDocument, passages: Sequence[Passage], rows: Sequence[_Row]
-) -> bool:
-    """Whether nothing is left of a text or an array without its documents, which are ``rows``."""
-    mine = {index for row in rows for number in row.members for index in passages[number].blocks}
-    block = document.blocks[min(mine)]
-    if block.element is None:
-        return not any(span.source is None and span.text.strip() for span in block.spans)
-    array = block.element.rpartition("/")[0]
+def _array_may_empty(array: str, blocks: Sequence[Block], members: Iterable[Passage]) -> bool:
+    """Whether something is left of an array without its documents."""
     if not array:
-        return False  # the caller's own list of documents
-    return not any(
-        one.pointer.startswith(f"{array}/") and index not in mine and not one.dropped
-        for index, one in enumerate(document.blocks)
+        return True  # the caller's own list of documents
+    mine = {index for passage in members for index in passage.blocks}
+    inside = f"{array}/"
+    return any(
+        block.pointer.startswith(inside) and index not in mine and not block.dropped
+        for index, block in enumerate(blocks)
     )
 
 
