@@ -36,7 +36,7 @@ def section_of(heading: str) -> str:
 
 
 def test_every_scorers_options_are_documented() -> None:
-    table = CONFIGURATION.split("### A scorer\n")[1].split("\n#### ")[0]
+    table = CONFIGURATION.split("### Scorers\n")[1].split("\n#### ")[0]
     scorers = create_plugin_manager().scorers
     assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.M)) == sorted(scorers)
     for name, scorer in scorers.items():
