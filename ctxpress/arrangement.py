@@ -9,10 +9,10 @@ text inside stays whole, and a document with something pinned in it does not lea
 from __future__ import annotations
 
 import dataclasses
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ctxpress.cutting import shortened, through
 from ctxpress.document import Block, ContextDocument, Kind, Range, Source, Span
 from ctxpress.elements import arrangements
 
@@ -394,28 +394,3 @@ def _cut_spans(
             yield span
         elif pieces:
             yield shortened(span, block.original, pieces)
-
-
-def shortened(span: Span, original: str, pieces: Sequence[Range]) -> Span:
-    """The span cut to ascending ranges of its text; whole where an earlier stage wrote it."""
-    if span.text != "".join(original[start:end] for start, end in span.kept):
-        return span
-    return span.keep(original, tuple(through(span.kept, pieces)))
-
-
-def through(kept: Sequence[Range], pieces: Iterable[Range]) -> Iterator[Range]:
-    """Ranges of a text as ranges of the original, ``kept`` being those that the text is made of.
-
-    ``pieces`` must lie inside the text.
-    """
-    starts, position = [], 0
-    for piece in kept:
-        starts.append(position)
-        position += piece.end - piece.start
-    for start, end in pieces:
-        index = bisect_right(starts, start) - 1
-        while start < end:
-            stop = min(end, starts[index] + kept[index].end - kept[index].start)
-            shift = kept[index].start - starts[index]
-            yield Range(start + shift, stop + shift)
-            start, index = stop, index + 1

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxpress.arrangement import Passage, arrange, full_rows, passages_of, through
-from ctxpress.document import ContextDocument, Range
+from ctxpress.document import Block, ContextDocument, Range
 from ctxpress.elements import arrangements
 from ctxpress.errors import LawError
 from ctxpress.formats import ParsedRequest, ParseOptions, parse, render
@@ -223,6 +223,66 @@ def test_of_a_row_in_which_nothing_else_stands_a_document_must_stay() -> None:
     assert len(passages_of(after)) == 1
     pinned = tagged(TEXTS).document
     assert list(full_rows(pinned, passages_of(pinned))) == []
+
+
+def in_two_rows() -> ContextDocument:
+    """An array with nothing but documents, in two rows: an image between them has left."""
+    document = search_results(TEXTS[:3]).document
+    blocks = [block for block in document.blocks if block.element]
+    second = blocks[-1].element
+
+    def moved(block: Block) -> Block:
+        row = 1 if block.element == second else 0
+        spans = [
+            dataclasses.replace(span, source=dataclasses.replace(span.source, row=row))
+            for span in block.spans
+            if span.source
+        ]
+        return block.with_spans(tuple(spans))
+
+    return document.with_blocks(tuple(moved(block) for block in blocks))
+
+
+def test_of_several_rows_one_document_is_enough_not_to_be_empty() -> None:
+    document = in_two_rows()
+    passages = passages_of(document)
+    assert [p.row.rpartition("#")[2] for p in passages][-1] == "1"
+    assert list(full_rows(document, passages)) == [passages]
+    after = lawful(document, arrange(document, passages, [2]))
+    assert [p.source for p in passages_of(after)] == [passages[2].source]
+    after = lawful(document, arrange(document, passages, []))
+    assert len(passages_of(after)) == 1
+
+
+def test_rows_keep_their_order_whatever_is_asked_for() -> None:
+    document = in_two_rows()
+    passages = passages_of(document)
+    after = lawful(document, arrange(document, passages, [2, 1, 0]))
+    assert [p.source.id for p in passages_of(after)] == ["s1", "s0", "s2"]
+    (found,) = arrangements(after.blocks)
+    assert found.order == (1, 0, 2)
+
+
+def test_a_stage_that_moves_a_document_out_of_its_row_breaks_the_law() -> None:
+    document = in_two_rows()
+    slots = {"0": 2, "2": 0}
+    blocks = [
+        dataclasses.replace(block, slot=slots.get((block.element or "").rpartition("/")[2]))
+        for block in document.blocks
+    ]
+    with pytest.raises(LawError, match="left its row"):
+        check_laws(document, document.with_blocks(tuple(blocks)), extractive=True, arranges=True)
+    text = request(f"Old: <doc>{TEXTS[0]}</doc> New: <doc>{TEXTS[1]}</doc> {QUESTION}").document
+    (block,) = text.blocks
+    spans = [span for span in block.spans if span.source is None]
+    first, second = [
+        [span for span in block.spans if span.source == passage.source]
+        for passage in passages_of(text)
+    ]
+    for order in ([*second, spans[1], *first], [spans[1], *first, *second]):
+        swapped = block.with_spans((spans[0], *order, *spans[2:]))
+        with pytest.raises(LawError, match="left its row"):
+            check_laws(text, text.with_blocks((swapped,)), extractive=True, arranges=True)
 
 
 @st.composite
