@@ -216,7 +216,7 @@ def _as_they_stand(
 ) -> list[tuple[str, list[tuple[int, int]]]]:
     """Groups of array elements in the order to which an earlier stage brought them."""
     rank: dict[str, int] = {}
-    for found in arrangements(document.blocks):
+    for found in arrangements(document.blocks, whole=False):
         for place, index in enumerate(found.order):
             rank[f"{found.array}/{index}"] = place
     rows: dict[str, list[list[tuple[int, int]]]] = {}

@@ -36,17 +36,21 @@ class Arrangement:
         return self.placed != _unmoved(self.movable)
 
 
-def arrangements(blocks: Iterable[Block]) -> tuple[Arrangement, ...]:
-    """One for every array in which an element may move, in order of appearance."""
+def arrangements(blocks: Iterable[Block], *, whole: bool = True) -> tuple[Arrangement, ...]:
+    """One for every array in which an element may move, in order of appearance.
+
+    ``whole``: the blocks are all of a request. Where they are a part, as what a stage is given once
+    others have left, the place of an element that is not among them may be taken.
+    """
     arrays: dict[str, dict[int, list[Block]]] = {}
     for block in blocks:
         if block.element is not None:
             array, _, index = block.element.rpartition("/")
             arrays.setdefault(array, {}).setdefault(int(index), []).append(block)
-    return tuple(_arrangement(array, elements) for array, elements in arrays.items())
+    return tuple(_arrangement(array, elements, whole) for array, elements in arrays.items())
 
 
-def _arrangement(array: str, elements: Mapping[int, Sequence[Block]]) -> Arrangement:
+def _arrangement(array: str, elements: Mapping[int, Sequence[Block]], whole: bool) -> Arrangement:
     movable = tuple(sorted(elements))
     slots: dict[int, int] = {}
     for index in movable:
@@ -55,7 +59,7 @@ def _arrangement(array: str, elements: Mapping[int, Sequence[Block]]) -> Arrange
         if any(part.dropped for part in parts) and wanted or len(wanted) > 1:
             return Arrangement(array, movable, _unmoved(movable), contradictory=True)
         for slot in wanted:
-            if slot in slots or slot not in elements:
+            if slot in slots or (whole and slot not in elements):
                 return Arrangement(array, movable, _unmoved(movable), contradictory=True)
             slots[slot] = index
     return Arrangement(array, movable, tuple(sorted(slots.items())))

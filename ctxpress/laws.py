@@ -92,7 +92,7 @@ def _check_block(
 
 
 def _check_elements(before: Sequence[Block], after: Sequence[Block]) -> None:
-    for found in arrangements(after):
+    for found in arrangements(after, whole=False):
         if found.contradictory:
             raise LawError(f"{found.array}: two elements for one place, or one left in part")
     rows: dict[str, int] = {}

@@ -343,3 +343,17 @@ def test_a_title_may_hold_what_json_cannot():
     result = ctxpress.compress_documents(None, [document], keep_ratio=0.5)
     assert result.tokens_after < result.tokens_before
     assert result.documents[0].title == "lone \ud800"
+
+
+async def test_what_restructure_leaves_is_reordered() -> None:
+    texts = [f"The tower of town {n} is {n * 7} metres tall. Bees like it." for n in range(12)]
+    texts += ["Coral reefs need warm water.", "The office opens at nine."]
+    stages = (
+        {"use": "restructure", "keep_ratio": 0.6, "scorer": "bm25"},
+        {"use": "reorder", "scorer": "bm25", "min_documents": 2},
+    )
+    async with ctxpress.Pipeline.from_stages(*stages, strict=True) as pipeline:
+        result = await pipeline.compress_documents("How tall is the tower of town 11?", texts)
+    assert [report.skipped for report in result.report.stages] == [None, None]
+    assert any(one.dropped for one in result.documents)
+    assert result.text.startswith("The tower of town 11 is 77 metres tall.")

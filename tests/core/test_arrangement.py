@@ -302,3 +302,12 @@ def test_ranges_of_a_cut_text_lead_to_the_same_characters_of_the_original(
     assert "".join(original[a:b] for a, b in traced) == "".join(text[a:b] for a, b in pieces)
     assert traced == sorted(traced)
     assert all(start < end for start, end in traced)
+
+
+def test_a_stage_may_move_what_is_left_when_others_have_gone() -> None:
+    document = search_results(TEXTS[:3]).document
+    first = lawful(document, arrange(document, passages_of(document), [2, 1]))
+    left = first.with_blocks(tuple(block for block in first.blocks if not block.dropped))
+    assert [p.text[:10] for p in passages_of(left)] == [TEXTS[2][:10], TEXTS[1][:10]]
+    second = lawful(left, arrange(left, passages_of(left), [1, 0]))
+    assert [p.text[:10] for p in passages_of(second)] == [TEXTS[1][:10], TEXTS[2][:10]]
