@@ -11,12 +11,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ctxpress.cutting import shortened, through
 from ctxpress.document import Block, ContextDocument, Kind, Range, Source, Span
 from ctxpress.elements import arrangements
 
 __all__ = ["Passage", "arrange", "full_rows", "passages_of", "shortened", "through"]
+
+T = TypeVar("T")
 
 _JOINT = "\n"
 """Between the texts of a document that is made of several."""
@@ -109,16 +112,9 @@ def arrange(
         passage = passages[number]
         if passage.pinned or _leaves_text(passage, cuts.ranges.get(number)):
             rows[passage.row].wanted.append(number)
-    texts: dict[int, list[_Row]] = {}
-    arrays: dict[str, list[_Row]] = {}
     for row in rows.values():
-        first = passages[row.members[0]]
         row.keep_pinned(passages, cuts)
-        element = document.blocks[first.blocks[0]].element
-        if element is None:
-            texts.setdefault(first.blocks[0], []).append(row)
-        else:
-            arrays.setdefault(element.rpartition("/")[0], []).append(row)
+    texts, arrays = _by_holder(document, [(passages[row.members[0]], row) for row in rows.values()])
     blocks = list(document.blocks)
     for array, together in arrays.items():
         members = [passages[number] for row in together for number in row.members]
@@ -159,14 +155,7 @@ def full_rows(
 
     Those that hold something pinned are not among them: that is left in any case.
     """
-    texts: dict[int, list[Passage]] = {}
-    arrays: dict[str, list[Passage]] = {}
-    for passage in passages:
-        element = document.blocks[passage.blocks[0]].element
-        if element is None:
-            texts.setdefault(passage.blocks[0], []).append(passage)
-        else:
-            arrays.setdefault(element.rpartition("/")[0], []).append(passage)
+    texts, arrays = _by_holder(document, [(passage, passage) for passage in passages])
     full = [members for index, members in texts.items() if not _has_more(document.blocks[index])]
     full += [
         members
@@ -174,6 +163,21 @@ def full_rows(
         if not _array_may_empty(array, document.blocks, members)
     ]
     yield from (tuple(members) for members in full if not any(one.pinned for one in members))
+
+
+def _by_holder(
+    document: ContextDocument, items: Iterable[tuple[Passage, T]]
+) -> tuple[dict[int, list[T]], dict[str, list[T]]]:
+    """What belongs to passages by the text (its block) or the array that holds the passage."""
+    texts: dict[int, list[T]] = {}
+    arrays: dict[str, list[T]] = {}
+    for passage, item in items:
+        element = document.blocks[passage.blocks[0]].element
+        if element is None:
+            texts.setdefault(passage.blocks[0], []).append(item)
+        else:
+            arrays.setdefault(element.rpartition("/")[0], []).append(item)
+    return texts, arrays
 
 
 def _has_more(block: Block) -> bool:

@@ -7,7 +7,9 @@ protected; afterwards they are free again for stages to which language does not 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
+from collections.abc import Callable
 
 from ctxpress.document import Block, ContextDocument, Span
 from ctxpress.models.language import UNDETERMINED, detect_language
@@ -34,9 +36,13 @@ def mask_languages(
     hidden = []
     foreign: set[str] = set()
     left = False
-    whole = [" ".join(_free(block) for block in document.blocks)]
+
+    @functools.cache
+    def overall() -> str:
+        return detect_language(" ".join(_free(block) for block in document.blocks))
+
     for block in document.blocks:
-        spans, masked = _mask_block(block, languages, foreign, whole)
+        spans, masked = _mask_block(block, languages, foreign, overall)
         left = left or any(not span.protected and span.text.strip() for span in spans)
         blocks.append(block.with_spans(spans) if masked else block)
         hidden.append(frozenset(masked))
@@ -55,12 +61,12 @@ def _free(block: Block) -> str:
 
 
 def _mask_block(
-    block: Block, languages: frozenset[str], foreign: set[str], whole: list[str]
+    block: Block, languages: frozenset[str], foreign: set[str], of_document: Callable[[], str]
 ) -> tuple[tuple[Span, ...], list[tuple[tuple[int, int], ...]]]:
-    """The block's spans, and what was masked; `whole` is all free text, for short blocks."""
+    """The block's spans, and what was masked; a block that cannot be told is as the document."""
     overall = detect_language(_free(block))
     if overall == UNDETERMINED:
-        overall = detect_language(whole[0])
+        overall = of_document()
     spans: list[Span] = []
     masked: list[tuple[tuple[int, int], ...]] = []
     for span in block.spans:

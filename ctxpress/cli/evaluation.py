@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +16,10 @@ from ctxpress.errors import ConfigError
 
 if TYPE_CHECKING:
     from ctxpress.cli.evaluation_options import Request
+    from ctxpress.evaluation.retrieval import RetrievalRow
     from ctxpress.evaluation.runner import Row
 
-__all__ = ["compression", "create_app", "data_folder", "must_be_writable", "written"]
+__all__ = ["compression", "create_app", "data_folder", "must_be_writable", "shown", "written"]
 
 DATA_VARIABLE = "CTXPRESS_EVAL_DATA"
 
@@ -101,10 +102,7 @@ def compression(
     must_be_writable(write, plot)
     rows, counter = asyncio.run(_run(request))
     text = _page(rows, counter)
-    if as_json:
-        typer.echo(json.dumps({"counter": counter, "rows": [row.as_dict() for row in rows]}))
-    else:
-        typer.echo(text)
+    shown(text, rows, counter, as_json=as_json)
     if write is not None:
         from ctxpress.evaluation.sections import replace_section
 
@@ -163,6 +161,14 @@ def data_folder(given: Path | None) -> Path:
     if folder is None:
         raise ConfigError(f"name the folder of the data: --data FOLDER, or set {DATA_VARIABLE}")
     return folder
+
+
+def shown(text: str, rows: Sequence[Row | RetrievalRow], counter: str, *, as_json: bool) -> None:
+    """Print what was measured: the tables as `text`, or the rows as JSON."""
+    if as_json:
+        typer.echo(json.dumps({"counter": counter, "rows": [row.as_dict() for row in rows]}))
+    else:
+        typer.echo(text)
 
 
 def must_be_writable(*paths: Path | None) -> None:

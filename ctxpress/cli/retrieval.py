@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ctxpress.cli.evaluation import data_folder, must_be_writable, written
+from ctxpress.cli.evaluation import data_folder, must_be_writable, shown, written
 from ctxpress.cli.terminal import steps
 from ctxpress.errors import ConfigError
 
@@ -67,10 +66,7 @@ def rag(
     must_be_writable(write, plot)
     rows, counter = asyncio.run(_run(folder, wanted, names, parts, limit))
     text = _page(rows, counter)
-    if as_json:
-        typer.echo(json.dumps({"counter": counter, "rows": [row.as_dict() for row in rows]}))
-    else:
-        typer.echo(text)
+    shown(text, rows, counter, as_json=as_json)
     if write is not None:
         from ctxpress.evaluation.sections import replace_section
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ctxpress.document import Range
 from ctxpress.models.scorer import TokenEvidence
+from ctxpress.relevance.reading import head_of
 from ctxpress.relevance.scorer import Titled
 
 __all__ = ["Evidence", "JointEvidence", "JointReader", "sentence_evidence"]
@@ -89,7 +90,7 @@ class JointEvidence:
         checkpoint: Callable[[], None] | None = None,
     ) -> list[Evidence]:
         """What is said of the sentences of each text; the title is read with each text."""
-        heads = [f"{text.title.strip()}\n" if text.title else "" for text in texts]
+        heads = [head_of(text) for text in texts]
         read = self._reader.read_jointly(
             [head + text.text for head, text in zip(heads, texts, strict=True)],
             question,
