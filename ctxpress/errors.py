@@ -13,23 +13,35 @@
         DeadlineError           the time budget ran out
         ParityError             the `llmlingua` library would raise here (mode llmlingua2)
       StoreError                a store is unreachable, slow, full or holds nonsense
+      CodecError                KV cannot be encoded, or bytes cannot be decoded
+        CorruptContainerError     bytes that are no whole container: truncated, damaged, crafted
+        UnsupportedVersionError   a container of a version or codec that this program cannot read
+        LimitExceededError        a container claims more than the reader allows
+        IdentityMismatchError     KV of another model, tokenizer, rope, dtype or text
+        CalibrationMissingError   the container names a calibration that is not at hand
       UpstreamError             the LLM backend cannot be reached
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "CalibrationMissingError",
+    "CodecError",
     "ConfigError",
+    "CorruptContainerError",
     "CtxpressError",
     "DeadlineError",
     "FormatError",
+    "IdentityMismatchError",
     "LawError",
+    "LimitExceededError",
     "MissingDependencyError",
     "ModelError",
     "ParityError",
     "PluginError",
     "StageError",
     "StoreError",
+    "UnsupportedVersionError",
     "UpstreamError",
 ]
 
@@ -96,6 +108,37 @@ class ParityError(StageError):
 
 class StoreError(CtxpressError):
     """A store is unreachable, timed out, is full, or was asked to hold too large a value."""
+
+
+class CodecError(CtxpressError):
+    """KV that a codec cannot encode, or bytes that it cannot decode. To a cache, a miss."""
+
+
+class CorruptContainerError(CodecError):
+    """Bytes that are not a whole, undamaged container; the message says where they go wrong."""
+
+
+class UnsupportedVersionError(CodecError):
+    """A well-formed container of a format version or codec that this program does not read."""
+
+
+class LimitExceededError(CodecError):
+    """A container claims sizes above the reader's limits; nothing was allocated for it."""
+
+
+class IdentityMismatchError(CodecError):
+    """A container holds KV of something else than was asked for; the message names the field."""
+
+
+class CalibrationMissingError(CodecError):
+    """A container was encoded with a calibration that is not at hand.
+
+    ``sha256`` is its digest in hexadecimal.
+    """
+
+    def __init__(self, message: str, *, sha256: str) -> None:
+        super().__init__(message)
+        self.sha256 = sha256
 
 
 class UpstreamError(CtxpressError):
