@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ctxpress.cache.container import DEFAULT_MAX_DECODED_BYTES, ContainerHeader, parse_header
 from ctxpress.cache.identity import KVIdentity
-from ctxpress.errors import CalibrationMissingError, ConfigError, UnsupportedVersionError
+from ctxpress.errors import (
+    CalibrationMissingError,
+    ConfigError,
+    MissingDependencyError,
+    UnsupportedVersionError,
+)
 from ctxpress.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -138,9 +143,9 @@ def create_codec(
         raise ConfigError(f"no codec is called {name!r}{did_you_mean(name, codecs)}")
     if non_finite not in ("refuse", "exact"):
         raise ConfigError(f"non_finite must be 'refuse' or 'exact', not {non_finite!r}")
-    if threads < 1:
-        raise ConfigError(f"threads must be at least 1, not {threads}")
-    factory = _imported(found) if isinstance(found, str) else found
+    if type(threads) is not int or threads < 1:
+        raise ConfigError(f"threads must be an integer of at least 1, not {threads!r}")
+    factory = _imported(name, found) if isinstance(found, str) else found
     return factory(name, calibration, non_finite=non_finite, threads=threads, device=device)
 
 
@@ -172,7 +177,17 @@ def decode_container(
     return codec.decode(data, expected=expected, max_decoded_bytes=max_decoded_bytes)
 
 
-def _imported(place: str) -> Callable[..., Any]:
-    module, _, name = place.partition(":")
-    factory: Callable[..., Any] = getattr(importlib.import_module(module), name)
+def _imported(name: str, place: str) -> Callable[..., Any]:
+    module, _, attribute = place.partition(":")
+    try:
+        factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in _PACKAGES:
+            raise
+        raise MissingDependencyError(
+            f"the codec {name!r} needs {error.name}: pip install 'ctxpress[torch]'"
+        ) from error
     return factory
+
+
+_PACKAGES = ("numba", "safetensors", "torch", "zstandard")

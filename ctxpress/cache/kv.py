@@ -27,8 +27,8 @@ class KVBlock:
     position of the first token. ``keys_rotated`` says whether the keys carry their rotary
     position embedding; keys that do not can be placed anywhere.
 
-    :raises CodecError: shapes, dtypes or devices do not fit each other, or a dimension but the
-        tokens is empty.
+    :raises CodecError: shapes, dtypes or devices do not fit each other or the identity, or a
+        dimension but the tokens is empty.
     """
 
     keys: torch.Tensor
@@ -39,6 +39,9 @@ class KVBlock:
 
     def __post_init__(self) -> None:
         keys, values = self.keys, self.values
+        for name, tensor in (("keys", keys), ("values", values)):
+            if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+                raise CodecError(f"{name} must be a dense torch tensor, not {type(tensor)}")
         if keys.dim() != 4:
             raise CodecError(
                 "keys must be (n_layers, n_kv_heads, n_tokens, head_dim), "
@@ -58,8 +61,16 @@ class KVBlock:
             raise CodecError(f"keys are on {keys.device} and values on {values.device}")
         if 0 in (keys.shape[0], keys.shape[1], keys.shape[3]):
             raise CodecError(f"keys are {tuple(keys.shape)}; only n_tokens may be zero")
-        if self.position_start < 0:
-            raise CodecError(f"position_start must not be negative, and is {self.position_start}")
+        if type(self.position_start) is not int or self.position_start < 0:
+            raise CodecError(
+                f"position_start must be an integer of at least 0, not {self.position_start!r}"
+            )
+        if type(self.keys_rotated) is not bool:
+            raise CodecError(f"keys_rotated must be a bool, not {self.keys_rotated!r}")
+        if self.identity.dtype not in ("", self.dtype_name):
+            raise CodecError(
+                f"the tensors are {self.dtype_name}, and identity.dtype is {self.identity.dtype!r}"
+            )
 
     @property
     def n_layers(self) -> int:

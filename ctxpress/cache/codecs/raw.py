@@ -8,7 +8,9 @@ import torch
 
 from ctxpress.cache.calibration import Calibration
 from ctxpress.cache.codec import NonFinite
-from ctxpress.cache.codecs.sectioned import EncodedSections, SectionedCodec
+from ctxpress.cache.codecs.methods import EncodedSections
+from ctxpress.cache.codecs.sectioned import SectionedCodec
+from ctxpress.cache.codecs.tensor_bytes import copy_bytes_into, tensor_to_bytes
 from ctxpress.cache.container import ContainerHeader
 from ctxpress.cache.kv import KVBlock
 from ctxpress.errors import CorruptContainerError
@@ -26,10 +28,22 @@ class RawCodec(SectionedCodec):
         """Keys, then values, of each layer: ``(n_kv_heads, n_tokens, head_dim)``, little-endian."""
         return EncodedSections(
             sections=[
-                ((layer, layer + 1), _bytes(block.keys[layer]) + _bytes(block.values[layer]))
+                (
+                    (layer, layer + 1),
+                    [tensor_to_bytes(block.keys[layer]), tensor_to_bytes(block.values[layer])],
+                )
                 for layer in range(block.n_layers)
             ]
         )
+
+    def check_section(
+        self, header: ContainerHeader, index: int, section: memoryview, shared: memoryview
+    ) -> None:
+        """See :class:`SectionMethods`."""
+        first, last = header.sections[index].layers
+        wanted = (last - first) * header.layout.layer_bytes
+        if len(section) != wanted:
+            raise CorruptContainerError(f"section {index} has {len(section)} bytes, not {wanted}")
 
     def decode_into(
         self,
@@ -40,14 +54,17 @@ class RawCodec(SectionedCodec):
         keys: torch.Tensor,
         values: torch.Tensor,
     ) -> None:
-        """See :class:`SectionedCodec`."""
-        half = keys.numel() * keys.element_size()
-        if len(section) != 2 * half:
-            raise CorruptContainerError(f"section {index} has {len(section)} bytes, not {2 * half}")
-        if half:
-            both = torch.frombuffer(bytearray(section), dtype=keys.dtype)
-            keys.copy_(both[: keys.numel()].view(keys.shape))
-            values.copy_(both[keys.numel() :].view(values.shape))
+        """See :class:`SectionMethods`."""
+        half = len(section) // 2
+        copy_bytes_into(keys, section[:half])
+        copy_bytes_into(values, section[half:])
+
+    def describe_own(
+        self, header: ContainerHeader, index: int, section: memoryview, shared: memoryview
+    ) -> dict[str, int]:
+        """See :class:`SectionMethods`."""
+        half = len(section) // 2
+        return {"values_of_k": half, "values_of_v": len(section) - half}
 
 
 def create(
@@ -60,8 +77,3 @@ def create(
 ) -> RawCodec:
     """See :class:`~ctxpress.cache.codec.CodecFactory`; a calibration changes nothing here."""
     return RawCodec(name, None, non_finite=non_finite, threads=threads, device=device)
-
-
-def _bytes(tensor: torch.Tensor) -> bytes:
-    data: bytes = tensor.contiguous().cpu().view(torch.uint8).numpy().tobytes()
-    return data
