@@ -115,9 +115,10 @@ def _quantised(tensor: torch.Tensor, bits: int) -> tuple[memoryview, memoryview]
     scales = _rounded_up(rows.abs().amax(dim=-1) / most)
     inverse = torch.where(scales > 0, 1 / scales, 0)
     symbols = (rows * inverse.unsqueeze(-1)).round_().clamp_(-most, most).to(torch.int8)
-    packed = symbols.flatten().cpu().numpy().view(np.uint8)
+    plain: np.ndarray = symbols.flatten().cpu().numpy().view(np.uint8)
+    packed = plain if bits == 8 else _packed(plain)
     stored = (scales.flatten().view(torch.int32) >> 16).cpu().numpy().astype("<u2")
-    return memoryview(stored.view(np.uint8)), memoryview(packed if bits == 8 else _packed(packed))
+    return stored.view(np.uint8).data, packed.data
 
 
 def _rounded_up(scales: torch.Tensor) -> torch.Tensor:
