@@ -8,6 +8,7 @@
       MissingDependencyError    an optional package is absent; the message holds the install command
       FormatError               a request body is not of the shape its endpoint takes
       ModelError                model files are missing, damaged or unsuited
+      ContextLengthError        more tokens than the model's window holds
       StageError                a stage failed (raised to the caller only under ``strict``)
         LawError                a stage's output broke a law: protected text, ranges, growth
         DeadlineError           the time budget ran out
@@ -28,6 +29,7 @@ __all__ = [
     "CalibrationMissingError",
     "CodecError",
     "ConfigError",
+    "ContextLengthError",
     "CorruptContainerError",
     "CtxpressError",
     "DeadlineError",
@@ -79,6 +81,10 @@ class FormatError(CtxpressError):
 
 class ModelError(CtxpressError):
     """Model files are missing, damaged, or not of the expected kind."""
+
+
+class ContextLengthError(CtxpressError):
+    """A text has more tokens than the model's window holds; the message says both numbers."""
 
 
 class StageError(CtxpressError):
