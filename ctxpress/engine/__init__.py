@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ctxpress.engine.blocks import concatenated, rounded, split
     from ctxpress.engine.loading import RotaryModel, load_model, wrap_model
-    from ctxpress.engine.prefilling import Prefilled, prefill
+    from ctxpress.engine.prefilling import Prefilled, prefill, prefill_rows
     from ctxpress.engine.rope import RotaryPositions
-    from ctxpress.engine.scoring import score_tokens
+    from ctxpress.engine.scoring import TokenScores, score_tokens
 
 __all__ = [
     "Prefilled",
     "RotaryModel",
     "RotaryPositions",
+    "TokenScores",
     "concatenated",
     "load_model",
     "prefill",
+    "prefill_rows",
     "rounded",
     "score_tokens",
     "split",
@@ -32,9 +34,11 @@ _HOME = {
     "Prefilled": "prefilling",
     "RotaryModel": "loading",
     "RotaryPositions": "rope",
+    "TokenScores": "scoring",
     "concatenated": "blocks",
     "load_model": "loading",
     "prefill": "prefilling",
+    "prefill_rows": "prefilling",
     "rounded": "blocks",
     "score_tokens": "scoring",
     "split": "blocks",

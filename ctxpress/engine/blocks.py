@@ -71,7 +71,9 @@ def rounded(block: KVBlock, dtype: str) -> KVBlock:
         raise ConfigError(f"KV's dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
     if target == block.keys.dtype:
         return block
-    return replace(block, keys=_cast(block.keys, target), values=_cast(block.values, target))
+    identity = replace(block.identity, dtype=dtype) if block.identity.dtype else block.identity
+    keys, values = _cast(block.keys, target), _cast(block.values, target)
+    return replace(block, keys=keys, values=values, identity=identity)
 
 
 def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

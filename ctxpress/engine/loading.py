@@ -66,6 +66,14 @@ class RotaryModel:
         dtype: torch.dtype = self.model.dtype
         return dtype
 
+    @property
+    def start_ids(self) -> list[int]:
+        """What its tokenizer puts in front of every text: often one token, often none."""
+        if self.tokenizer is None:
+            return []
+        framed: list[int] = self.tokenizer("")["input_ids"]
+        return [token for token in framed[:1] if token == self.tokenizer.bos_token_id]
+
     def token_ids(self, text: str) -> list[int]:
         """The tokens of a piece of text, without any that frame whole texts.
 

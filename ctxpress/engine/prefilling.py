@@ -64,7 +64,7 @@ class Prefilled:
             values[index] = layer.values[row, :, place:]
         wanted = str(model.dtype).removeprefix("torch.") if dtype is None else dtype
         kept = KVBlock(keys=keys, values=values.float(), position_start=start)
-        identity = replace(model.identity, tokens=token_digest(before, ids))
+        identity = replace(model.identity, dtype=wanted, tokens=token_digest(before, ids))
         return replace(rounded(kept, wanted), identity=identity)
 
 

@@ -1,9 +1,9 @@
 """Rotary positions put on keys, taken off and moved, with the model's own angles, in float32.
 
-Half-split rotary embedding (Su et al. 2021, in the layout of Llama): the pair ``(x[i], x[i + d/2])``
-turns by ``position * inv_freq[i]``. Some rope types also scale what they rotate
-(``attention_scaling`` of YaRN). That factor stays on un-rotated keys, so that rotating only ever
-turns: taking off, putting on and moving are inverses of each other for every type.
+Half-split rotary embedding (Su et al. 2021, in the layout of Llama): ``(x[i], x[i + d/2])`` turns
+by ``position * inv_freq[i]``. Some rope types also scale what they rotate (``attention_scaling`` of
+YaRN). That factor stays on un-rotated keys, so that rotating only ever turns: taking off, putting
+on and moving are inverses of each other for every type.
 """
 
 from __future__ import annotations
@@ -79,9 +79,7 @@ class RotaryPositions:
         """Keys without their ``positions``, in float32; see :meth:`rotate`."""
         return self._turn(keys, positions, layer, backwards=True)
 
-    def move(
-        self, keys: torch.Tensor, by_tokens: int, layer: int | None = None
-    ) -> torch.Tensor:
+    def move(self, keys: torch.Tensor, by_tokens: int, layer: int | None = None) -> torch.Tensor:
         """Rotated keys ``by_tokens`` further on, or back where negative, in float32."""
         places = torch.full((1,), abs(by_tokens), device=keys.device)
         return self._turn(keys, places, layer, backwards=by_tokens < 0)

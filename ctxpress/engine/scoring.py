@@ -1,4 +1,4 @@
-"""What a model expects of tokens that are given: their probabilities, and the whole distribution."""
+"""What a model makes of tokens that are given: their probabilities, and whole distributions."""
 
 from __future__ import annotations
 

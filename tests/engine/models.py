@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,11 @@ SHAPE: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64}  # fmt: skip
+YARN = {
+    "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
 LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0, "original_max_position_embeddings": 32,
@@ -42,8 +47,8 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3", {}),
     "gemma": ("Gemma", {}),
     "gemma2": ("Gemma2", {"sliding_window": 24}),
-    "gemma3": ("Gemma3Text", {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}),  # fmt: skip
-}  # fmt: skip
+    "gemma3": ("Gemma3Text", {"sliding_window": 24, "layer_types": MIXED}),
+}
 
 
 def random_model(name: str = "llama", *, seed: int = 0, **changes: Any) -> Any:
@@ -58,3 +63,18 @@ def random_model(name: str = "llama", *, seed: int = 0, **changes: Any) -> Any:
 def rotary_model(name: str = "llama", *, seed: int = 0, **changes: Any) -> RotaryModel:
     """The same, loaded by the engine."""
     return wrap_model(random_model(name, seed=seed, **changes), name=name)
+
+
+def save_checkpoint(path: Path, *, bos: bool = False, **changes: Any) -> None:
+    """A folder with a random Llama and a tokenizer of the words ``w2`` to ``w95``."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    random_model(**changes).save_pretrained(path)
+    vocabulary = {"[UNK]": 0, "[BOS]": 1, **{f"w{number}": number for number in range(2, 96)}}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if bos:
+        backend.post_processor = processors.TemplateProcessing("[BOS] $A", None, [("[BOS]", 1)])
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="[UNK]", bos_token="[BOS]"
+    ).save_pretrained(path)

@@ -43,9 +43,7 @@ def test_kv_through_the_codec_gives_the_logits_of_the_plain_forward_pass(
     assert torch.allclose(logits, plain[N_BEHIND:], rtol=0, atol=TOLERANCE)
 
 
-def test_kv_is_captured_behind_kv(
-    model: RotaryModel, ids: list[int], plain: torch.Tensor
-) -> None:
+def test_kv_is_captured_behind_kv(model: RotaryModel, ids: list[int], plain: torch.Tensor) -> None:
     first = prefill(model, ids[:20]).block()
     second = prefill(model, ids[20:N_BEHIND], behind=[first]).block(before=ids[:20])
     assert second.position_start == 20
@@ -88,7 +86,8 @@ def test_moving_rotated_keys_is_rotating_them_for_another_place(model: RotaryMod
 def test_rounded_kv_costs_what_rounding_costs(model: RotaryModel, ids: list[int]) -> None:
     block = prefill(model, ids[:20]).block()
     half = prefill(model, ids[:20]).block(dtype="float16")
-    assert half.dtype_name == "float16"
+    assert half.dtype_name == half.identity.dtype == "float16"
+    assert half.identity == rounded(block, "float16").identity
     assert torch.equal(half.keys, rounded(block, "float16").keys)
     assert torch.equal(half.values, rounded(block, "float16").values)
 

@@ -14,7 +14,7 @@ from ctxpress.cache import KVBlock, KVIdentity
 from ctxpress.engine import load_model, prefill, wrap_model
 from ctxpress.engine.fingerprint import token_digest
 from ctxpress.errors import CodecError, ContextLengthError, IdentityMismatchError, ModelError
-from tests.engine.models import SHAPE, random_model, rotary_model
+from tests.engine.models import SHAPE, random_model, rotary_model, save_checkpoint
 
 IDS = list(range(3, 23))
 
@@ -26,17 +26,8 @@ def causal(kind: str, **changes: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint: a random Llama and a tokenizer of words."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
     path = tmp_path_factory.mktemp("checkpoint")
-    random_model().save_pretrained(path)
-    vocabulary = {"[UNK]": 0, **{f"w{number}": number for number in range(1, 90)}}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token="[UNK]"
-    ).save_pretrained(path)
+    save_checkpoint(path)
     return path
 
 
@@ -63,7 +54,8 @@ def test_the_identity_names_weights_dtype_tokenizer_rope_and_tokens(folder: Path
     assert len(model.identity.tokenizer) == 64
     assert "rope_theta=10000" in model.identity.rope
     block = prefill(model, IDS).block(before=[7])
-    assert block.identity == replace(model.identity, tokens=token_digest([7], IDS))
+    wanted = replace(model.identity, dtype="float32", tokens=token_digest([7], IDS))
+    assert block.identity == wanted
     other = load_model(str(folder), device="cpu", dtype="bfloat16")
     assert other.identity.model != model.identity.model
 
@@ -161,6 +153,16 @@ def test_documents_side_by_side_must_fit_into_a_sliding_window() -> None:
     prefill(model, [5, 6], behind=[block, block], positions=[0, 0])
     with pytest.raises(ContextLengthError, match="26 tokens at positions that do not follow"):
         prefill(model, [5] * 6, behind=[block, block], positions=[0, 0])
+
+
+def test_what_a_tokenizer_puts_in_front_of_every_text_is_known(
+    folder: Path, tmp_path: Path
+) -> None:
+    assert load_model(str(folder), device="cpu").start_ids == []
+    save_checkpoint(tmp_path, bos=True)
+    framed = load_model(str(tmp_path), device="cpu")
+    assert framed.start_ids == [1]
+    assert framed.token_ids("w3") == [3]
 
 
 def test_tokens_without_a_tokenizer_are_an_error() -> None:
