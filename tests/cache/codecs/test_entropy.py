@@ -30,19 +30,36 @@ def tables_of(n_levels: int) -> SymbolTables:
     return SymbolTables.of_counts(np.random.default_rng(1).integers(0, 99, (3, n_levels)))
 
 
-@settings(max_examples=150, deadline=None)
-@given(symbol_arrays(), st.booleans(), st.sampled_from((("rans",), ("zstd",), ("rans", "zstd"))))
+@settings(max_examples=200, deadline=None)
+@given(
+    symbol_arrays(),
+    st.sampled_from(("none", "given", "of rows")),
+    st.sampled_from((("rans",), ("zstd",), ("rans", "zstd"))),
+)
 def test_symbols_of_any_shape_come_back(
-    case: tuple[np.ndarray, int], with_tables: bool, coders: tuple[str, ...]
+    case: tuple[np.ndarray, int], with_tables: str, coders: tuple[str, ...]
 ) -> None:
     symbols, n_levels = case
-    tables = tables_of(n_levels) if with_tables else None
-    data = encode_symbols(symbols, n_levels, tables=tables, coders=coders)
-    again = decode_symbols(data, symbols.shape, n_levels, tables=tables)
+    tables = None if with_tables == "none" else tables_of(n_levels)
+    row_tables = np.arange(len(symbols)) % 3 if with_tables == "of rows" else None
+    data = encode_symbols(symbols, n_levels, tables=tables, row_tables=row_tables, coders=coders)
+    again = decode_symbols(data, symbols.shape, n_levels, tables=tables, row_tables=row_tables)
     assert again.dtype == np.uint8
     assert np.array_equal(again, symbols)
     assert len(data) <= 1 + packed_bytes(symbols.size, n_levels)
-    assert data == encode_symbols(symbols, n_levels, tables=tables, coders=coders)
+    assert data == encode_symbols(
+        symbols, n_levels, tables=tables, row_tables=row_tables, coders=coders
+    )
+
+
+def test_a_few_outliers_do_not_widen_the_tables_of_all() -> None:
+    rng = np.random.default_rng(0)
+    symbols = np.clip(np.rint(rng.normal(127, 1, (64, 1024))), 0, 255).astype(np.uint8)
+    clean = len(encode_symbols(symbols, 256, coders=("rans",)))
+    symbols[rng.integers(0, 64, 10), rng.integers(0, 1024, 10)] = (0, 255, 9, 40, 200) * 2
+    data = encode_symbols(symbols, 256, coders=("rans",))
+    assert np.array_equal(decode_symbols(data, symbols.shape, 256), symbols)
+    assert len(data) < clean + 100
 
 
 @settings(max_examples=150, deadline=None)

@@ -15,6 +15,7 @@ __all__ = [
     "MAX_GROUP",
     "RUNGS",
     "SOURCE_GIVEN",
+    "SOURCE_ROWS",
     "SOURCE_STATIC",
     "SOURCE_STREAM",
     "RowClasses",
@@ -22,13 +23,15 @@ __all__ = [
     "weights_of_bytes",
 ]
 
-SOURCE_STATIC, SOURCE_STREAM, SOURCE_GIVEN = range(3)
+SOURCE_STATIC, SOURCE_STREAM, SOURCE_GIVEN, SOURCE_ROWS = range(4)
 MAX_GROUP = 4
-MAX_CLASSES = 64
+MAX_CLASSES = 255
 # A class costs a table of 16 KiB to build at both ends: the time of some 4,000 symbols.
 _SYMBOLS_A_CLASS = 4096
 _MOST_CLASSES = 16
 _ROUNDS = 3
+_RARE = 4096  # one symbol in so many may be left out at each end of a class
+_OUTLIER_BITS = 24.0
 RUNGS = 241
 _GROUP_TOLERANCE = 1.003  # larger groups decode faster; this much larger a stream is no matter
 
@@ -110,7 +113,11 @@ def bytes_of_weights(counts: np.ndarray) -> np.ndarray:
 
 
 def choose_classes(
-    kernels: Any, shape: tuple[int, int], counts: np.ndarray, given: SymbolTables | None
+    kernels: Any,
+    shape: tuple[int, int],
+    counts: np.ndarray,
+    given: SymbolTables | None,
+    row_tables: np.ndarray | None,
 ) -> tuple[RowClasses, float]:
     """The cheapest classes for rows of these ``counts`` ``(n_rows, n_levels)``, and their bits.
 
@@ -120,6 +127,12 @@ def choose_classes(
     present = np.flatnonzero(counts.sum(axis=0))
     used = slice(int(present[0]), int(present[-1]) + 1)
     trimmed = counts[:, used].astype(np.float32)
+    if given is not None and row_tables is not None:
+        kept, of_rows = np.unique(row_tables, return_inverse=True)
+        indices = tuple(int(table) for table in kept)
+        weights = given.weights[kept][:, used]
+        option = _Option(SOURCE_ROWS, indices, of_rows.reshape(-1), weights, 0.0)
+        return _finished(kernels, shape[1], trimmed, used.start, option)
     levels = np.arange(used.start, used.stop, dtype=np.float32)
     most = max(1, min(_MOST_CLASSES, shape[0] * shape[1] // _SYMBOLS_A_CLASS))
     bins = _bins(trimmed, np.abs(levels - (n_levels - 1) // 2) / shape[1])
@@ -129,10 +142,9 @@ def choose_classes(
             options.append(_from_family(source, family, trimmed, bins, used, most))
     options.append(_clustered(trimmed, options[0].of_rows, most))
     if len(options[-1].indices) > 1:
-        one = np.zeros(shape[0], np.int64)
-        options.append(_Option(SOURCE_STREAM, (0,), one, np.empty((0, 0))))
-    priced = [_priced(kernels, shape[1], trimmed, used.start, option) for option in options]
-    return min(priced, key=lambda option: option[1])
+        options.append(_clustered(trimmed, np.zeros(shape[0], np.int64), 1))
+    cheapest = min(options, key=lambda option: option.bits)
+    return _finished(kernels, shape[1], trimmed, used.start, cheapest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +153,7 @@ class _Option:
     indices: tuple[int, ...]
     of_rows: np.ndarray
     weights: np.ndarray  # (n_classes, symbols that occur), of families
+    bits: float  # about what symbols, classes and tables cost
 
 
 def _bins(counts: np.ndarray, distances: np.ndarray) -> np.ndarray:
@@ -174,24 +187,34 @@ def _from_family(
     n_bins = int(bins.max()) + 1
     weights = family.weights[:, used]
     bits = _sums(counts, bins, n_bins) @ _bits_of(weights)
-    sizes = np.bincount(bins, minlength=n_bins)
-    of_bins = _cheapest(bits, sizes, most)
+    of_bins = _cheapest(bits, np.bincount(bins, minlength=n_bins), most)
+    cost = float(np.take_along_axis(bits, of_bins[:, None], axis=1).sum())
     kept, of_bins = np.unique(of_bins, return_inverse=True)
     of_rows = of_bins.reshape(-1)[bins]
-    return _Option(source, tuple(int(table) for table in kept), of_rows, weights[kept])
+    indices = tuple(int(table) for table in kept)
+    return _Option(source, indices, of_rows, weights[kept], cost + _head_bits(of_rows, len(kept)))
 
 
 def _clustered(counts: np.ndarray, start: np.ndarray, most: int) -> _Option:
     """Rows in clusters by what their symbols cost with the clusters' own tables (k-means)."""
     of_rows, n_classes = start, int(start.max()) + 1
-    for _ in range(_ROUNDS):
+    ones = np.ones(len(counts), np.int64)
+    for _ in range(_ROUNDS if n_classes > 1 else 0):
         bits = counts @ _bits_of(_sums(counts, of_rows, n_classes) + 0.1)
-        of_rows = _cheapest(bits, np.ones(len(counts), np.int64), most)
-        kept, of_rows = np.unique(of_rows, return_inverse=True)
+        kept, of_rows = np.unique(_cheapest(bits, ones, most), return_inverse=True)
         of_rows, n_classes = of_rows.reshape(-1), len(kept)
-        if n_classes == 1:
-            break
-    return _Option(SOURCE_STREAM, (0,) * n_classes, of_rows, np.empty((0, 0)))
+    sums = _sums(counts, of_rows, n_classes)
+    cost = float((sums * _bits_of(np.maximum(sums, 1e-3)).T).sum()) + 8 * np.count_nonzero(sums)
+    indices = (0,) * n_classes
+    head_bits = _head_bits(of_rows, n_classes)
+    return _Option(SOURCE_STREAM, indices, of_rows, np.empty((0, 0)), cost + head_bits)
+
+
+def _head_bits(of_rows: np.ndarray, n_classes: int) -> float:
+    if n_classes == 1:
+        return 32.0
+    share = np.bincount(of_rows) / len(of_rows)
+    return 32.0 * n_classes + 150.0 - len(of_rows) * float((share * np.log2(share)).sum())
 
 
 def _cheapest(bits: np.ndarray, sizes: np.ndarray, most: int) -> np.ndarray:
@@ -209,32 +232,33 @@ def _cheapest(bits: np.ndarray, sizes: np.ndarray, most: int) -> np.ndarray:
     return result
 
 
-def _priced(
+def _finished(
     kernels: Any, n_columns: int, counts: np.ndarray, first: int, option: _Option
 ) -> tuple[RowClasses, float]:
+    """The classes of an option with their ranges and groups, and the bits of all but a few."""
     n_classes = len(option.indices)
     sums = _sums(counts, option.of_rows, n_classes)
-    in_stream = option.source == SOURCE_STREAM
     lows, widths, groups = (np.empty(n_classes, np.int64) for _ in range(3))
-    tables, ladder_bytes = [], []
-    bits = 0.0
+    tables, ladder_bytes, bits = [], [], 0.0
+    if option.source in (SOURCE_STATIC, SOURCE_STREAM, SOURCE_GIVEN):
+        bits = _head_bits(option.of_rows, n_classes)
     for kind in range(n_classes):
-        present = np.flatnonzero(sums[kind])
-        low, high = int(present[0]), int(present[-1]) + 1
-        total = sums[kind, low:high]
-        if in_stream:
-            ladder_bytes.append(bytes_of_weights(total))
-            tables.append(weights_of_bytes(ladder_bytes[-1]))
-            bits += 8 * (high - low)
-        else:
-            tables.append(option.weights[kind, low:high])
-        prices = kernels.price_groups(tables[-1], total, n_columns, MAX_GROUP)
-        groups[kind] = 1 + np.flatnonzero(prices <= prices.min() * _GROUP_TOLERANCE)[-1]
-        bits += float(prices[groups[kind] - 1]) + 32
-        lows[kind], widths[kind] = first + low, high - low
-    if n_classes > 1:
-        share = np.bincount(option.of_rows) / len(option.of_rows)
-        bits += 40 - len(option.of_rows) * float((share * np.log2(share)).sum())
+        best = np.inf
+        for low, high in _ranges(sums[kind]):
+            total = sums[kind, low:high]
+            rungs = bytes_of_weights(total)
+            own = option.source == SOURCE_STREAM
+            weights = weights_of_bytes(rungs) if own else option.weights[kind, low:high]
+            prices = kernels.price_groups(weights, total, n_columns, MAX_GROUP)
+            prices += float(sums[kind].sum() - total.sum()) * _OUTLIER_BITS + 8 * own * (high - low)
+            if prices.min() < best * _GROUP_TOLERANCE:
+                best = prices.min()
+                group = 1 + np.flatnonzero(prices <= best * _GROUP_TOLERANCE)[-1]
+                chosen = (first + low, high - low, group, weights, rungs)
+        lows[kind], widths[kind], groups[kind] = chosen[:3]
+        tables.append(chosen[3])
+        ladder_bytes.append(chosen[4])
+        bits += best
     classes = RowClasses(
         source=option.source,
         indices=option.indices,
@@ -245,4 +269,17 @@ def _priced(
         of_rows=option.of_rows.astype(np.int64),
         ladder_bytes=tuple(ladder_bytes),
     )
-    return classes, bits
+    return classes, float(bits)
+
+
+def _ranges(counts: np.ndarray) -> list[tuple[int, int]]:
+    """All symbols that occur, and those without tails too rare to be worth a place in tables."""
+    present = np.flatnonzero(counts)
+    if present.size == 0:
+        return [(0, 1)]
+    whole = (int(present[0]), int(present[-1]) + 1)
+    total = float(counts.sum()) / _RARE
+    low = int(np.searchsorted(np.cumsum(counts), total, side="right"))
+    high = len(counts) - int(np.searchsorted(np.cumsum(counts[::-1]), total, side="right"))
+    inner = (max(low, whole[0]), min(high, whole[1]))
+    return [whole] if inner == whole or inner[0] >= inner[1] else [whole, inner]

@@ -22,7 +22,9 @@ __all__ = [
     "expand_groups",
     "group_frequencies",
     "histograms",
+    "list_outliers",
     "pack_groups",
+    "place_outliers",
     "price_groups",
     "starts_of",
 ]
@@ -183,7 +185,10 @@ def pack_groups(
     starts: np.ndarray,
     packed: np.ndarray,
 ) -> None:
-    """Write ``starts`` of every group, rows in ``order``, each padded with its class's filler."""
+    """Write ``starts`` of every group, rows in ``order``, each padded with its class's filler.
+
+    Symbols outside their class become its nearest one.
+    """
     n_columns = symbols.shape[1]
     place = 0
     for row in order:
@@ -192,8 +197,8 @@ def pack_groups(
         column = 0
         if group == 2:
             while column + 2 <= n_columns:
-                first = np.int64(symbols[row, column]) - low
-                second = np.int64(symbols[row, column + 1]) - low
+                first = min(max(np.int64(symbols[row, column]) - low, 0), width - 1)
+                second = min(max(np.int64(symbols[row, column + 1]) - low, 0), width - 1)
                 packed[place] = starts[kind, second * width + first]
                 place += 1
                 column += 2
@@ -202,7 +207,7 @@ def pack_groups(
             for digit in range(group):
                 at = column + digit
                 symbol = np.int64(symbols[row, at]) - low if at < n_columns else fillers[kind]
-                index += symbol * scale
+                index += min(max(symbol, 0), width - 1) * scale
                 scale *= width
             packed[place] = starts[kind, index]
             place += 1
@@ -352,3 +357,58 @@ def expand_groups(
             for digit in range(min(group, n_columns - column)):
                 out[row, column + digit] = digits[digit, index]
             column += group
+
+
+@_compiled
+def list_outliers(
+    symbols: np.ndarray, classes: np.ndarray, lows: np.ndarray, widths: np.ndarray
+) -> np.ndarray:
+    """Symbols outside their row's class, as bytes: steps from one to the next, and the symbols.
+
+    A step is that of the place in the whole array, seven bits a byte, the lowest first, with 128
+    added to all bytes but the last; the first step is from place -1.
+    """
+    n_rows, n_columns = symbols.shape
+    out = np.empty(64, np.uint8)
+    size, last = 0, np.int64(-1)
+    for row in range(n_rows):
+        low, width = lows[classes[row]], widths[classes[row]]
+        for column in range(n_columns):
+            symbol = np.int64(symbols[row, column])
+            if low <= symbol < low + width:
+                continue
+            if size + 16 > out.size:
+                larger = np.empty(2 * out.size, np.uint8)
+                larger[:size] = out[:size]
+                out = larger
+            step = np.int64(row * n_columns + column - last)
+            last += step
+            while step >= 128:
+                out[size] = uint8(128 | (step & 127))
+                step >>= 7
+                size += 1
+            out[size] = uint8(step)
+            out[size + 1] = uint8(symbol)
+            size += 2
+    return out[:size].copy()
+
+
+@_compiled
+def place_outliers(data: np.ndarray, n_levels: int, flat: np.ndarray) -> bool:
+    """Write what :func:`list_outliers` listed into ``flat``; whether it was a whole list."""
+    at, last = 0, np.int64(-1)
+    while at < data.size:
+        step, shift = np.int64(0), np.int64(0)
+        while at < data.size and data[at] >= 128 and shift < 42:
+            step |= np.int64(data[at] & 127) << shift
+            shift += 7
+            at += 1
+        if at + 1 >= data.size or data[at] >= 128:
+            return False
+        step |= np.int64(data[at]) << shift
+        last += step
+        if step == 0 or last >= flat.size or data[at + 1] >= n_levels:
+            return False
+        flat[last] = data[at + 1]
+        at += 2
+    return True

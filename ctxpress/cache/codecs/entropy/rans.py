@@ -4,13 +4,14 @@ Rows that are alike share a table. A table may be one of the static family, one 
 gave, or one in the stream. Several symbols of a row are coded as one where their combinations are
 at most 256: that is faster, and is priced before it is chosen. Bytes of a stream::
 
-    u8  base-2 logarithm of the number of lanes, at most 6
-    u8  source of the tables: 0 static, 1 in the stream, 2 given
-    u8  number of classes, 1 to 64
+    u8  base-2 logarithm of the number of lanes, at most 6; 128 is added where there are outliers
+    u8  source of the tables: 0 static, 1 in the stream, 2 given, 3 given with each row's table
+    u8  number of classes, 1 to 255
     a class: u8 table (0 where the source is 1), u8 lowest symbol, u8 symbols minus 1,
              u8 symbols a group, and where the source is 1 each weight's place on the ladder, u8
-    where there are two classes or more: u32 length, then the class of each row: u8 0 and packed
-             bits, or u8 2 and a stream like this one of one row and one class
+    where there are two classes or more and the source is not 3: u32 length, then the class of each
+             row: u8 0 and packed bits, or u8 2 and a stream like this one of one row and one class
+    where there are outliers, symbols outside their row's class: u32 length, then their list
     u32 words, little-endian, to the end: the lanes' states (low half first), then the payload
 """
 
@@ -28,6 +29,7 @@ from ctxpress.cache.codecs.entropy.classes import (
     MAX_GROUP,
     RUNGS,
     SOURCE_GIVEN,
+    SOURCE_ROWS,
     SOURCE_STATIC,
     SOURCE_STREAM,
     RowClasses,
@@ -40,6 +42,7 @@ from ctxpress.errors import CodecError, CorruptContainerError, MissingDependency
 __all__ = ["StreamPlan", "count_symbols", "decode", "encode", "parse", "plan_stream"]
 
 _MAX_LANES_LOG2 = 6
+_OUTLIERS = 128
 _LENGTH = struct.Struct("<I")
 
 
@@ -58,6 +61,7 @@ class ParsedStream:
 
     n_lanes: int
     classes: RowClasses
+    outliers: np.ndarray
     words: np.ndarray
 
 
@@ -73,10 +77,13 @@ def count_symbols(symbols: np.ndarray, n_levels: int) -> np.ndarray:
 
 
 def plan_stream(
-    shape: tuple[int, int], counts: np.ndarray, tables: SymbolTables | None
+    shape: tuple[int, int],
+    counts: np.ndarray,
+    tables: SymbolTables | None,
+    row_tables: np.ndarray | None = None,
 ) -> StreamPlan:
     """The cheapest classes for rows with these ``counts``."""
-    classes, n_bits = choose_classes(_kernels(), shape, counts, tables)
+    classes, n_bits = choose_classes(_kernels(), shape, counts, tables, row_tables)
     n_groups = classes.n_groups(shape[1])
     # A lane costs four bytes of state: 0.4 % of the stream is what their speed may cost.
     lanes_log2 = max(0, min(5, (int(n_bits / 8) // 1000).bit_length() - 1))
@@ -100,18 +107,26 @@ def encode(symbols: np.ndarray, plan: StreamPlan) -> bytes:
     words = np.empty(packed.size + block, np.uint32)
     begin = kernels.encode_lanes(packed, n_lanes, words)
     payload = words[begin:].astype("<u4", copy=False).tobytes()
-    return bytes([plan.lanes_log2]) + _head(classes) + payload
+    lows, widths, _ = classes.columns
+    outliers = kernels.list_outliers(symbols, classes.of_rows, lows, widths).tobytes()
+    flags = plan.lanes_log2 | (_OUTLIERS if outliers else 0)
+    listed = _LENGTH.pack(len(outliers)) + outliers if outliers else b""
+    return bytes([flags]) + _head(classes) + listed + payload
 
 
 def decode(
-    data: memoryview, shape: tuple[int, int], n_levels: int, tables: SymbolTables | None
+    data: memoryview,
+    shape: tuple[int, int],
+    n_levels: int,
+    tables: SymbolTables | None,
+    row_tables: np.ndarray | None = None,
 ) -> np.ndarray:
     """The symbols, uint8 ``shape``.
 
     :raises CorruptContainerError: the bytes are not a whole stream of that shape.
     """
     kernels = _kernels()
-    stream = parse(data, shape, n_levels, tables)
+    stream = parse(data, shape, n_levels, tables, row_tables)
     classes = stream.classes
     lookups = np.empty((len(classes.tables), kernels.TABLE_SIZE), np.uint32)
     for lookup, frequencies in zip(lookups, classes.frequencies(kernels), strict=True):
@@ -127,11 +142,17 @@ def decode(
         )
     out = np.empty(shape, np.uint8)
     kernels.expand_groups(grouped, classes.order, classes.of_rows, *classes.columns, out)
+    if not kernels.place_outliers(stream.outliers, n_levels, out.reshape(-1)):
+        raise CorruptContainerError("the outliers of a rANS stream are no whole list")
     return out
 
 
 def parse(
-    data: memoryview, shape: tuple[int, int], n_levels: int, tables: SymbolTables | None
+    data: memoryview,
+    shape: tuple[int, int],
+    n_levels: int,
+    tables: SymbolTables | None,
+    row_tables: np.ndarray | None,
 ) -> ParsedStream:
     """The head of a stream, every field of it checked.
 
@@ -139,7 +160,7 @@ def parse(
     """
     if len(data) < 3:
         raise CorruptContainerError("a rANS stream is too short")
-    lanes_log2, source, n_classes = data[0], data[1], data[2]
+    lanes_log2, source, n_classes = data[0] & ~_OUTLIERS, data[1], data[2]
     if lanes_log2 > _MAX_LANES_LOG2:
         raise CorruptContainerError(f"a rANS stream of 2 ** {lanes_log2} lanes")
     if not 1 <= n_classes <= min(MAX_CLASSES, shape[0]):
@@ -149,21 +170,16 @@ def parse(
     for _ in range(n_classes):
         kind, place = _parse_class(data, place, n_levels, family)
         kinds.append(kind)
-    of_rows = np.zeros(shape[0], np.int64)
-    if n_classes > 1:
-        if len(data) < place + _LENGTH.size:
-            raise CorruptContainerError("a rANS stream ends within its classes")
-        (length,) = _LENGTH.unpack(data[place : place + _LENGTH.size])
-        place += _LENGTH.size
-        if length > len(data) - place:
-            raise CorruptContainerError("the classes of rows are not whole")
-        of_rows[:] = _decode_row_classes(data[place : place + length], shape[0], n_classes)
-        place += length
+    indices, lows, widths, groups, weights = zip(*kinds, strict=True)
+    of_rows, nothing = np.zeros(shape[0], np.int64), np.empty(0, np.uint8)
+    if source == SOURCE_ROWS:
+        of_rows = _given_row_classes(indices, row_tables)
+    elif n_classes > 1:
+        listed, place = _counted(data, place, "classes of rows")
+        of_rows[:] = _decode_row_classes(listed, shape[0], n_classes)
+    outliers, place = _counted(data, place, "outliers") if data[0] & _OUTLIERS else (nothing, place)
     if (len(data) - place) % 4:
         raise CorruptContainerError("a rANS stream is no whole number of words")
-    # Copied, so that the words are aligned.
-    words = np.frombuffer(data[place:], "<u4").astype(np.uint32)
-    indices, lows, widths, groups, weights = zip(*kinds, strict=True)
     classes = RowClasses(
         source=source,
         indices=indices,
@@ -173,7 +189,34 @@ def parse(
         tables=weights,
         of_rows=of_rows,
     )
-    return ParsedStream(n_lanes=1 << lanes_log2, classes=classes, words=words)
+    return ParsedStream(
+        n_lanes=1 << lanes_log2,
+        classes=classes,
+        outliers=np.frombuffer(outliers, np.uint8),
+        # Copied, so that the words are aligned.
+        words=np.frombuffer(data[place:], "<u4").astype(np.uint32),
+    )
+
+
+def _counted(data: memoryview, place: int, what: str) -> tuple[memoryview, int]:
+    """The bytes at ``place`` that a u32 counts, and where they end."""
+    if len(data) < place + _LENGTH.size:
+        raise CorruptContainerError(f"a rANS stream ends before its {what}")
+    (length,) = _LENGTH.unpack(data[place : place + _LENGTH.size])
+    place += _LENGTH.size
+    if length > len(data) - place:
+        raise CorruptContainerError(f"the {what} of a rANS stream are not whole")
+    return data[place : place + length], place + length
+
+
+def _given_row_classes(indices: tuple[int, ...], row_tables: np.ndarray | None) -> np.ndarray:
+    if row_tables is None:
+        raise CorruptContainerError("a rANS stream of rows whose tables were not given")
+    kept, of_rows = np.unique(row_tables, return_inverse=True)
+    if tuple(int(table) for table in kept) != indices:
+        raise CorruptContainerError("a rANS stream of other tables than the rows'")
+    classes: np.ndarray = of_rows.reshape(-1)
+    return classes
 
 
 def _parse_class(
@@ -203,7 +246,7 @@ def _head(classes: RowClasses) -> bytes:
         parts.append(bytes([classes.indices[kind], low, width - 1, group]))
         if classes.source == SOURCE_STREAM:
             parts.append(classes.ladder_bytes[kind].tobytes())
-    if len(classes.tables) > 1:
+    if len(classes.tables) > 1 and classes.source != SOURCE_ROWS:
         ids = _encode_row_classes(classes.of_rows, len(classes.tables))
         parts.append(_LENGTH.pack(len(ids)) + ids)
     return b"".join(parts)
@@ -229,7 +272,7 @@ def _decode_row_classes(data: memoryview, n_rows: int, n_classes: int) -> np.nda
 def _family(source: int, n_levels: int, tables: SymbolTables | None) -> SymbolTables | None:
     if source == SOURCE_STATIC:
         return static_tables(n_levels)
-    if source == SOURCE_GIVEN:
+    if source in (SOURCE_GIVEN, SOURCE_ROWS):
         if tables is None:
             raise CorruptContainerError("a rANS stream of tables that were not given")
         return tables
