@@ -75,12 +75,11 @@ class IntegerCodec(SectionedCodec):
         scales, symbols = self._sizes(header.layout)
         for place, tensor in enumerate((keys, values)):
             at = 2 * scales + place * symbols
-            _restore(
-                tensor[0],
-                _scales(section[place * scales : (place + 1) * scales], index),
-                section[at : at + symbols],
-                self.bits,
-            )
+            packed = np.frombuffer(section[at : at + symbols], np.uint8)
+            if self.bits == 4 and tensor.numel() % 2 and packed[-1] > 15:
+                raise CorruptContainerError(f"section {index} holds half a byte too many")
+            scale = _scales(section[place * scales : (place + 1) * scales], index)
+            _restore(tensor[0], scale, packed, self.bits)
 
     def describe_own(
         self, header: ContainerHeader, index: int, section: memoryview, shared: memoryview
@@ -142,11 +141,10 @@ def _scales(data: memoryview, index: int) -> np.ndarray:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def _restore(tensor: torch.Tensor, scales: np.ndarray, symbols: memoryview, bits: int) -> None:
+def _restore(tensor: torch.Tensor, scales: np.ndarray, packed: np.ndarray, bits: int) -> None:
     """Fill ``(n_kv_heads, n_tokens, head_dim)``."""
     if not tensor.numel():
         return
-    packed = np.frombuffer(symbols, np.uint8)
     integers = packed.view(np.int8) if bits == 8 else _unpacked(packed, tensor.numel())
     place = tensor.device
     rows = torch.from_numpy(integers.astype(np.float32)).to(place).view(tensor.shape)
