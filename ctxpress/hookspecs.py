@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pluggy
 from pydantic import BaseModel
 
+from ctxpress.cache.codec import CodecFactory
 from ctxpress.relevance.scorer import RelevanceScorer
 from ctxpress.report import Report
 from ctxpress.resources import Resources
@@ -21,6 +22,7 @@ from ctxpress.stage import Stage
 __all__ = [
     "PROJECT",
     "Observer",
+    "RegisterCodec",
     "RegisterObserver",
     "RegisterScorer",
     "RegisterStage",
@@ -62,6 +64,17 @@ class RegisterScorer(Protocol):
     ) -> None: ...
 
 
+class RegisterCodec(Protocol):
+    """``register(name, factory)``; the factory makes a codec of KV under that name.
+
+    A text ``"module:function"`` names a factory that is imported when a codec is created, so that
+    torch loads only then. A codec has no options: a level is a name, and a container's header
+    holds the name, so that it says all that decoding needs.
+    """
+
+    def __call__(self, name: str, factory: str | CodecFactory) -> None: ...
+
+
 class Observer(Protocol):
     """Called with the report of every request, after it was compressed; must not block."""
 
@@ -82,6 +95,11 @@ def register_stages(register: RegisterStage) -> None:
 @hookspec
 def register_scorers(register: RegisterScorer) -> None:
     """Register relevance scorers, which stages for documents take by name."""
+
+
+@hookspec
+def register_codecs(register: RegisterCodec) -> None:
+    """Register codecs of KV, which stores and workers take by name."""
 
 
 @hookspec

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "languages": {"document", "models", "stage"},
     "stage": {"document", "errors"},
     "report": {"stage"},
-    "hookspecs": {"relevance", "report", "resources", "stage"},
+    "hookspecs": {"cache", "relevance", "report", "resources", "stage"},
     "relevance": {"document", "errors", "models", "nearest"},
     "laws": {"document", "elements", "errors", "languages", "lossless", "stage"},
     "lossless": {"document", "errors"},
@@ -47,7 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_problems": {"config", "errors", "nearest", "yaml_source"},
     "config_schema": {"config"},
     "config_file": {"config", "config_problems", "errors", "manager", "nearest", "yaml_source"},
-    "manager": CORE | {"hookspecs", "plugins", "relevance", "work"},
+    "manager": CORE | {"cache", "hookspecs", "plugins", "registrations", "relevance", "work"},
+    "registrations": CORE | {"cache", "hookspecs", "relevance"},
     # Measures pipelines from outside: through the SDK, with documents built as the SDK builds them.
     "evaluation": {"cache", "document", "engine", "errors"}
     | {"formats", "passages", "results", "sdk", "stage"},

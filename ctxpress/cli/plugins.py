@@ -15,7 +15,7 @@ def plugins(
         Path | None, typer.Option("--config", help="Load the plugins this file enables.")
     ] = None,
 ) -> None:
-    """List stages, scorers, observers, formats and stores with the distribution each comes from."""
+    """List what plugins registered, formats and stores, with the distribution each comes from."""
     from rich.table import Table
 
     from ctxpress.cli.terminal import create_console
@@ -34,6 +34,8 @@ def plugins(
     for scorer in manager.scorers.values():
         about = ", ".join(scorer.config_model.model_fields)
         table.add_row("scorer", scorer.name, scorer.distribution, scorer.version, about)
+    for codec in manager.codecs.values():
+        table.add_row("codec", codec.name, codec.distribution, codec.version, "of KV")
     for name, observer in manager.observers.items():
         table.add_row("observer", name, type(observer).__module__.split(".")[0], "", "")
     version = _version()

@@ -1,10 +1,11 @@
-"""The built-in plugins: one stage a module. Names only; ``manager`` imports them."""
+"""The built-in plugins: stages, one a module, scorers, codecs. ``manager`` imports them."""
 
 from __future__ import annotations
 
 __all__ = ["BUILTIN_PLUGINS"]
 
 BUILTIN_PLUGINS = (
+    "ctxpress.plugins.codecs",
     "ctxpress.plugins.compact",
     "ctxpress.plugins.dedupe",
     "ctxpress.plugins.reorder",

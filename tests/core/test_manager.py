@@ -1,9 +1,12 @@
 """Plugins: what is enabled loads, clashes and misspellings are errors, options are checked."""
 
 import pytest
+import torch
 from pydantic import BaseModel, ConfigDict
 
-from ctxpress.errors import ConfigError, PluginError
+from ctxpress.cache import KVBlock, create_codec, decode_container
+from ctxpress.cache.codec import BUILTIN_CODECS
+from ctxpress.errors import ConfigError, PluginError, UnsupportedVersionError
 from ctxpress.hookspecs import hookimpl
 from ctxpress.manager import create_plugin_manager
 from tests.core.stages import EveryOtherWord
@@ -230,3 +233,58 @@ def test_what_follows_a_final_stage_is_named_with_its_place():
     assert manager.misplaced(["last", "every_other_word", "last"]) == [
         (0, "stage 'last' must be the last, and 'every_other_word' follows it")
     ]
+
+
+class CodecPlugin:
+    """A codec of its own name, made of what comes with ctxpress."""
+
+    @hookimpl
+    def register_codecs(self, register):
+        register("mine-1", "ctxpress.cache.codecs.raw:create")
+
+
+def test_a_plugin_registers_a_codec_that_is_created_and_found_by_name():
+    manager = create_plugin_manager(plugins=[CodecPlugin()])
+    codecs = manager.codec_factories()
+    tensor = torch.ones(1, 1, 2, 3)
+    data = create_codec("mine-1", codecs=codecs).encode(KVBlock(keys=tensor, values=tensor))
+    assert torch.equal(decode_container(data, codecs=codecs).keys, tensor)
+    assert manager.codecs["mine-1"].distribution == "CodecPlugin"
+    with pytest.raises(UnsupportedVersionError, match="no codec is called 'mine-1' here"):
+        decode_container(data)
+    with pytest.raises(ConfigError, match="did you mean 'mine-1'"):
+        create_codec("mine1", codecs=codecs)
+
+
+def test_the_codecs_that_come_with_ctxpress_are_registered():
+    manager = create_plugin_manager()
+    assert manager.codec_factories() == dict(sorted(BUILTIN_CODECS.items()))
+    assert {codec.distribution for codec in manager.codecs.values()} == {"ctxpress"}
+    assert create_plugin_manager(()).codecs == {}
+
+
+def test_a_codecs_name_that_is_taken_names_both():
+    class Rival(CodecPlugin):
+        pass
+
+    with pytest.raises(PluginError, match="codec 'mine-1' is registered by both"):
+        create_plugin_manager((), plugins=[CodecPlugin(), Rival()])
+
+    class Usurper:
+        @hookimpl
+        def register_codecs(self, register):
+            register("raw", "usurper:create")
+
+    with pytest.raises(PluginError, match="codec 'raw' is registered by both"):
+        create_plugin_manager(plugins=[Usurper()])
+
+
+@pytest.mark.parametrize("name", ["", "Raw", "a/b", "../raw", "x" * 65, "a b", "raw\n"])
+def test_a_codecs_name_must_fit_into_a_header(name):
+    class Odd:
+        @hookimpl
+        def register_codecs(self, register):
+            register(name, "ctxpress.cache.codecs.raw:create")
+
+    with pytest.raises(PluginError, match="Odd registers the codec .*; names are 1 to 64 of"):
+        create_plugin_manager((), plugins=[Odd()])
