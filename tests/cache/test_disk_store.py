@@ -15,7 +15,7 @@ import pytest
 from ctxpress.cache.store import Store, create_store
 from ctxpress.errors import ConfigError, StoreError
 
-FILE = "store-1.sqlite3"
+FILE = "store-2.sqlite3"
 
 
 def open_store(folder: Path, options: str = "") -> Store:
@@ -97,11 +97,14 @@ async def test_hostile_rows_are_misses(tmp_path: Path) -> None:
         ("text", "text", 1e12), ("never", b"x", None), ("word", b"x", "tomorrow"),
         ("bad", b"x", b"\xff"),
     ):  # fmt: skip
-        other.execute("INSERT INTO entries VALUES (?, ?, ?)", (key, value, expires_s))
+        other.execute(
+            "INSERT INTO entries (key, value, expires_s) VALUES (?, ?, ?)", (key, value, expires_s)
+        )
     other.commit()
     other.close()
     keys = ["text", "never", "word", "bad"]
     assert await store.get_many(keys, ttl_s=60) == [None] * 4
+    assert await store.get_ranges([(key, 0, 9) for key in keys], ttl_s=60) == [b""] * 4
     held = await store.set_many_if_absent([(key, b"ours") for key in keys], ttl_s=60)
     assert held == [b"", b"ours", b"ours", b"ours"]
     await store.aclose()

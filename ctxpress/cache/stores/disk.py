@@ -1,4 +1,7 @@
-"""The store of one machine: an SQLite file in a folder, shared by processes, kept over restarts."""
+"""The store of one machine: a folder shared by processes, kept over restarts.
+
+Small values are in an SQLite file, large ones in files of their own that it names.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from ctxpress.cache.stores.deadline import Deadline
 from ctxpress.cache.stores.disk_file import DiskFile
 from ctxpress.cache.stores.limits import StoreLimits
+from ctxpress.cache.stores.resp import Buffer
 from ctxpress.errors import ConfigError, StoreError
 
 __all__ = ["DiskStore"]
@@ -49,6 +54,11 @@ class DiskStore:
         # Whoever forgets aclose() must not leave a thread and a file behind.
         self._release = weakref.finalize(self, _release, self._executor, self._file)
 
+    @property
+    def max_value_bytes(self) -> int:
+        """See :class:`~ctxpress.cache.store.RangeStore`."""
+        return self._limits.max_value_bytes
+
     async def get(self, key: str, *, ttl_s: float | None = None) -> bytes | None:
         """See :class:`~ctxpress.cache.store.Store`."""
         return (await self.get_many((key,), ttl_s=ttl_s))[0]
@@ -59,13 +69,48 @@ class DiskStore:
         """See :class:`~ctxpress.cache.store.Store`; lives are renewed to within 2 %."""
         ttl_s = None if ttl_s is None else self._limits.check_ttl(ttl_s)
         wanted = tuple(keys)
-        return await self._run(lambda: self._file.read(wanted, ttl_s=ttl_s)) if wanted else []
+        if not wanted:
+            return []
+        deadline = Deadline(self._limits)
+        loop = asyncio.get_running_loop()
+
+        def announce(size_bytes: int) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                loop.call_soon_threadsafe(deadline.announce, size_bytes)
+
+        return await self._run(
+            lambda: self._file.read(wanted, ttl_s=ttl_s, announce=announce), deadline
+        )
 
     async def put(self, key: str, value: bytes, *, ttl_s: float) -> None:
         """See :class:`~ctxpress.cache.store.Store`."""
-        self._limits.check_value(value)
+        await self.put_parts(key, (value,), ttl_s=ttl_s)
+
+    async def put_parts(self, key: str, parts: Sequence[Buffer], *, ttl_s: float) -> None:
+        """See :class:`~ctxpress.cache.store.RangeStore`."""
+        size_bytes = sum(len(part) for part in parts)
+        self._limits.check_size(size_bytes)
         ttl_s = self._limits.check_ttl(ttl_s)
-        await self._run(lambda: self._file.write(key, value, ttl_s=ttl_s))
+        await self._run(
+            lambda: self._file.write(key, parts, ttl_s=ttl_s), Deadline(self._limits, size_bytes)
+        )
+
+    async def get_range(self, key: str, start: int, size_bytes: int) -> Buffer:
+        """See :class:`~ctxpress.cache.store.RangeStore`."""
+        return (await self._read_ranges(((key, start, size_bytes),), None))[0]
+
+    async def get_ranges(
+        self, ranges: Sequence[tuple[str, int, int]], *, ttl_s: float | None = None
+    ) -> list[Buffer | StoreError]:
+        """See :class:`~ctxpress.cache.store.RangeStore`; lives are renewed to within 2 %."""
+        return list(await self._read_ranges(tuple(ranges), ttl_s))
+
+    async def read_ranges(
+        self, key: str, ranges: Sequence[tuple[int, int]], *, ahead_bytes: int
+    ) -> AsyncGenerator[Buffer]:
+        """See :class:`~ctxpress.cache.store.RangeStore`; the system itself reads ahead."""
+        for start, size_bytes in ranges:
+            yield await self.get_range(key, start, size_bytes)
 
     async def set_if_absent(self, key: str, value: bytes, *, ttl_s: float) -> bytes:
         """See :class:`~ctxpress.cache.store.Store`."""
@@ -79,7 +124,10 @@ class DiskStore:
             self._limits.check_value(value)
         ttl_s = self._limits.check_ttl(ttl_s)
         wanted = tuple(items)
-        return await self._run(lambda: self._file.claim(wanted, ttl_s=ttl_s)) if wanted else []
+        deadline = Deadline(self._limits, sum(len(value) for _, value in wanted))
+        if not wanted:
+            return []
+        return await self._run(lambda: self._file.claim(wanted, ttl_s=ttl_s), deadline)
 
     async def delete(self, key: str) -> None:
         """See :class:`~ctxpress.cache.store.Store`."""
@@ -97,7 +145,21 @@ class DiskStore:
                 async with asyncio.timeout(self._limits.timeout_s):
                     await asyncio.shield(asyncio.wrap_future(closed))
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _read_ranges(
+        self, ranges: Sequence[tuple[str, int, int]], ttl_s: float | None
+    ) -> list[bytes]:
+        for _, start, size_bytes in ranges:
+            self._limits.check_range(start, size_bytes)
+        ttl_s = None if ttl_s is None else self._limits.check_ttl(ttl_s)
+        if not ranges:
+            return []
+        found = await self._run(
+            lambda: self._file.read_ranges(ranges, ttl_s=ttl_s),
+            Deadline(self._limits, sum(size_bytes for _, _, size_bytes in ranges)),
+        )
+        return [value or b"" for value in found]
+
+    async def _run(self, work: Callable[[], T], deadline: Deadline | None = None) -> T:
         if not self._release.alive:
             raise StoreError(f"disk store {self._folder}: closed")
         cancelled = threading.Event()
@@ -108,12 +170,14 @@ class DiskStore:
                 raise StoreError("cancelled")
             return work()
 
+        deadline = deadline or Deadline(self._limits)
         try:
-            async with asyncio.timeout(self._limits.timeout_s):
+            async with deadline:
                 return await asyncio.get_running_loop().run_in_executor(self._executor, guarded)
         except TimeoutError as error:
+            allowed_ms = round(self._limits.wait_s(deadline.size_bytes) * 1000, 1)
             raise StoreError(
-                f"disk store {self._folder}: no answer within {self._limits.timeout_s * 1000:g} ms"
+                f"disk store {self._folder}: no answer within {allowed_ms:g} ms"
             ) from error
         except RuntimeError as error:  # the executor was shut down meanwhile
             raise StoreError(f"disk store {self._folder}: closed") from error
