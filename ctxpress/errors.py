@@ -14,6 +14,7 @@
         DeadlineError           the time budget ran out
         ParityError             the `llmlingua` library would raise here (mode llmlingua2)
       StoreError                a store is unreachable, slow, full or holds nonsense
+        KVMissError               stored KV vanished, is damaged or came too late while it was read
       CodecError                KV cannot be encoded, or bytes cannot be decoded
         CorruptContainerError     bytes that are no whole container: truncated, damaged, crafted
         UnsupportedVersionError   a container of a version or codec that this program cannot read
@@ -35,6 +36,7 @@ __all__ = [
     "DeadlineError",
     "FormatError",
     "IdentityMismatchError",
+    "KVMissError",
     "LawError",
     "LimitExceededError",
     "MissingDependencyError",
@@ -114,6 +116,17 @@ class ParityError(StageError):
 
 class StoreError(CtxpressError):
     """A store is unreachable, timed out, is full, or was asked to hold too large a value."""
+
+
+class KVMissError(StoreError):
+    """A chunk of KV that was found could not be read to its end. To a cache, a miss.
+
+    ``reason`` is a value of ``cache.kv_report.KVMiss``.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class CodecError(CtxpressError):

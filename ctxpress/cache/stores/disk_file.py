@@ -107,21 +107,22 @@ class DiskFile:
         """Set ``key`` to the joined ``parts``."""
         self._check_size(sum(len(part) for part in parts))
         with self._opened() as connection:
-            with self._placed(parts) as (value, file, size_bytes):
+            with self._placing() as place:
+                placed = place(parts)
                 with _transaction(connection):
                     replaced = connection.execute(_FILES_OF, (key,)).fetchall()
-                    expires_s = time.time() + ttl_s
-                    connection.execute(_WRITE, (key, value, file, size_bytes, expires_s))
+                    connection.execute(_WRITE, (key, *placed, time.time() + ttl_s))
             self._remove(replaced)
-            self._tidy(connection, 1, large=file is not None)
+            self._tidy(connection, 1, large=placed[1] is not None)
 
     def claim(self, items: Sequence[tuple[str, bytes]], *, ttl_s: float) -> list[bytes]:
         """Set every key that is not held; the values held then, in one transaction."""
         self._check_size(sum(len(value) for _, value in items))
         held: list[bytes] = []
+        replaced: list[tuple[object, ...]] = []
         large = False
-        with self._opened() as connection, contextlib.ExitStack() as written:
-            with _transaction(connection):
+        with self._opened() as connection:
+            with self._placing() as place, _transaction(connection):
                 now_s = time.time()
                 for key, given in items:
                     found = connection.execute(
@@ -131,12 +132,12 @@ class DiskFile:
                         whole = self._part(_Row(*found), 0, self._max_value_bytes, None)
                         held.append(whole or b"")
                         continue
-                    self._remove(connection.execute(_FILES_OF, (key,)).fetchall())
-                    row = written.enter_context(self._placed((given,)))
-                    connection.execute(_WRITE, (key, *row, now_s + ttl_s))
-                    large = large or row[1] is not None
+                    replaced += connection.execute(_FILES_OF, (key,)).fetchall()
+                    placed = place((given,))
+                    connection.execute(_WRITE, (key, *placed, now_s + ttl_s))
+                    large = large or placed[1] is not None
                     held.append(given)
-            written.pop_all()  # committed: the files stay
+            self._remove(replaced)
             self._tidy(connection, len(items), large=large)
         return held
 
@@ -178,17 +179,24 @@ class DiskFile:
         return part if part is not None and len(part) == wanted_bytes else None
 
     @contextlib.contextmanager
-    def _placed(self, parts: Sequence[Buffer]) -> Iterator[tuple[bytes, str | None, int]]:
-        """Where ``parts`` are: in the row, or in a file that goes where the block does not end."""
-        size_bytes = sum(len(part) for part in parts)
-        if size_bytes < _FILE_FROM_BYTES:
-            yield b"".join(parts), None, size_bytes
-            return
-        file = self._values.write(parts)
+    def _placing(self) -> Iterator[Callable[[Sequence[Buffer]], tuple[bytes, str | None, int]]]:
+        """Gives a function that puts parts into the row, or into a file that the row names.
+
+        Its files go where the block fails.
+        """
+        files: list[str] = []
+
+        def place(parts: Sequence[Buffer]) -> tuple[bytes, str | None, int]:
+            size_bytes = sum(len(part) for part in parts)
+            if size_bytes < _FILE_FROM_BYTES:
+                return b"".join(parts), None, size_bytes
+            files.append(self._values.write(parts))
+            return b"", files[-1], size_bytes
+
         try:
-            yield b"", file, size_bytes
+            yield place
         except BaseException:
-            self._values.remove((file,))
+            self._values.remove(files)
             raise
 
     def _remove(self, rows: Sequence[tuple[object, ...]]) -> None:
