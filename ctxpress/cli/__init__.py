@@ -27,7 +27,7 @@ INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
 
 def create_app() -> typer.Typer:
     """The application with all its commands."""
-    from ctxpress.cli import compress, config, demo, evaluation, plugins, serve, switch, tenants
+    from ctxpress.cli import compress, config, demo, evaluation, kv, plugins, serve, switch, tenants
 
     app = typer.Typer(
         name="ctxpress",
@@ -45,6 +45,7 @@ def create_app() -> typer.Typer:
     app.command("plugins")(plugins.plugins)
     app.add_typer(evaluation.create_app(), name="eval")
     app.add_typer(config.create_app(), name="config")
+    app.add_typer(kv.create_app(), name="kv")
     app.add_typer(tenants.create_app(), name="tenants")
     return app
 
