@@ -62,10 +62,14 @@ class KVLayout:
             raise ValueError(f"layout.dtype must be one of {', '.join(_DTYPE_BYTES)}")
 
     @property
+    def layer_values(self) -> int:
+        """How many numbers keys and values of one layer have together."""
+        return 2 * self.n_kv_heads * self.n_tokens * self.head_dim
+
+    @property
     def layer_bytes(self) -> int:
         """What keys and values of one layer take up when they are decoded."""
-        n_values = 2 * self.n_kv_heads * self.n_tokens * self.head_dim
-        return n_values * _DTYPE_BYTES[self.dtype]
+        return self.layer_values * _DTYPE_BYTES[self.dtype]
 
     @property
     def decoded_bytes(self) -> int:

@@ -70,8 +70,7 @@ class Inspection:
 
     def values_of(self, first: int, last: int) -> int:
         """How many numbers keys and values of the layers ``[first, last)`` have together."""
-        layout = self.header.layout
-        return 2 * (last - first) * layout.n_kv_heads * layout.n_tokens * layout.head_dim
+        return (last - first) * self.header.layout.layer_values
 
     @property
     def parts(self) -> dict[str, int]:
