@@ -17,6 +17,7 @@ from ctxpress.cache.stores.limits import StoreLimits
 from ctxpress.cache.stores.redis_address import RedisAddress
 from ctxpress.cache.stores.redis_pool import Announce, RedisPool
 from ctxpress.cache.stores.resp import Command, ProtocolError, Reply, ServerError, size_of
+from ctxpress.errors import StoreError
 
 __all__ = ["RedisCluster"]
 
@@ -249,6 +250,8 @@ class RedisCluster:
     async def _slots_as_told_by(self, node: Node) -> list[Node | None]:
         async with Deadline(self._node_limits):
             (reply,) = await self._pool_at(node).exchange([("CLUSTER", "SLOTS")])
+        if isinstance(reply, ServerError) and reply.code == "ERR":
+            raise StoreError(f"{self._address.label}: no cluster; a single server is redis://")
         if isinstance(reply, Exception):
             raise reply
         slots: list[Node | None] = [None] * _SLOTS
