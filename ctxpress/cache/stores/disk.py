@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -108,9 +108,12 @@ class DiskStore:
     async def read_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], *, ahead_bytes: int
     ) -> AsyncGenerator[Buffer]:
-        """See :class:`~ctxpress.cache.store.RangeStore`; the system itself reads ahead."""
-        for start, size_bytes in ranges:
-            yield await self.get_range(key, start, size_bytes)
+        """See :class:`~ctxpress.cache.store.RangeStore`."""
+        self._check_open()
+        for group in _groups(ranges, ahead_bytes):
+            wanted = tuple((key, start, size_bytes) for start, size_bytes in group)
+            for part in await self._read_ranges(wanted, None):
+                yield part
 
     async def set_if_absent(self, key: str, value: bytes, *, ttl_s: float) -> bytes:
         """See :class:`~ctxpress.cache.store.Store`."""
@@ -159,9 +162,12 @@ class DiskStore:
         )
         return [value or b"" for value in found]
 
-    async def _run(self, work: Callable[[], T], deadline: Deadline | None = None) -> T:
+    def _check_open(self) -> None:
         if not self._release.alive:
             raise StoreError(f"disk store {self._folder}: closed")
+
+    async def _run(self, work: Callable[[], T], deadline: Deadline | None = None) -> T:
+        self._check_open()
         cancelled = threading.Event()
 
         def guarded() -> T:
@@ -183,6 +189,20 @@ class DiskStore:
             raise StoreError(f"disk store {self._folder}: closed") from error
         finally:
             cancelled.set()
+
+
+def _groups(
+    ranges: Sequence[tuple[int, int]], ahead_bytes: int
+) -> Iterator[Sequence[tuple[int, int]]]:
+    """The first range, which is waited for, then as many at once as may be read ahead."""
+    begin = 0
+    while begin < len(ranges):
+        end, ahead = begin + 1, ranges[begin][1]
+        while begin and end < len(ranges) and ahead + ranges[end][1] <= ahead_bytes:
+            ahead += ranges[end][1]
+            end += 1
+        yield ranges[begin:end]
+        begin = end
 
 
 def _release(executor: ThreadPoolExecutor, file: DiskFile) -> Future[None] | None:
