@@ -170,9 +170,9 @@ class DiskFile:
         held_bytes = row.size_bytes
         if not isinstance(row.file, str) or not isinstance(held_bytes, int):
             return None
-        wanted_bytes = min(size_bytes, held_bytes - start)
-        if held_bytes > self._max_value_bytes or wanted_bytes < 0:
-            return None if held_bytes > self._max_value_bytes else b""
+        if not 0 <= held_bytes <= self._max_value_bytes:
+            return None
+        wanted_bytes = max(min(size_bytes, held_bytes - start), 0)
         if announce is not None:
             announce(wanted_bytes)
         part = self._values.read(row.file, start, wanted_bytes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ctxpress.cache.stores.limits import StoreLimits
 from ctxpress.cache.stores.redis_address import RedisAddress
@@ -139,9 +139,8 @@ class _Connection:
             writer = self._connection._writer
             if writer is None:
                 raise ConnectionError("closed by the server")
-            transport = writer.transport
-            if not isinstance(transport, asyncio.Transport):
-                raise ConnectionError(f"a transport that cannot write: {type(transport)}")
+            # What its type says is less than what it is: uvloop's has no base class at all.
+            transport = cast("asyncio.Transport", writer.transport)
             self._stream = RespStream(transport, max_reply_bytes=self._max_reply_bytes)
         self._stream.announce = announce
         return self._stream
