@@ -15,7 +15,7 @@ from ctxpress.cache.calibration import Calibration
 from ctxpress.cache.codecs.cachegen_quantiser import ChannelScales
 from ctxpress.errors import CodecError
 
-__all__ = ["CalibratedSteps"]
+__all__ = ["CalibratedSteps", "step_for_bits"]
 
 _KINDS = ("key", "value")
 _STEP = "cachegen/step"
@@ -76,3 +76,36 @@ def _steps(step: float, cost: np.ndarray, std: np.ndarray) -> np.ndarray:
     wanted = step / np.sqrt(np.maximum(cost, 2.0**-100))
     steps: np.ndarray = np.clip(wanted, spread / 1024, spread * _MOST_STEP).astype(np.float32)
     return steps
+
+
+def step_for_bits(std: np.ndarray, cost: np.ndarray, bits: float) -> float:
+    """The step, in units of ``1 / sqrt(cost)``, at which channels take ``bits`` on average.
+
+    ``std`` and ``cost``: of all channels, keys and values, of any one shape. Values count as
+    Laplacian around their means, which is about right; what a step costs is told by measuring.
+    Its result belongs into a calibration as ``cachegen/step``.
+    """
+    low, high = -120.0, 120.0  # of its base-2 logarithm
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _laplacian_bits(std / _steps(2.0**middle, cost, std)) > bits:
+            low = middle
+        else:
+            high = middle
+    return float(2.0**high)
+
+
+def _laplacian_bits(deviations: np.ndarray) -> float:
+    """Mean entropy of Laplacians of these standard deviations in steps, rounded to whole steps."""
+    decay = np.exp(-np.sqrt(2) / np.clip(deviations, 1e-3, 1e6))  # from a symbol to the next
+    outside = np.sqrt(decay)  # of being another symbol than 0
+    zero = 1 - outside
+    # Beyond 0 a symbol is geometric: a sign, then how often the decay succeeds.
+    tail = outside * (
+        1
+        - np.log2(np.maximum(outside, 1e-300))
+        - np.log2(1 - decay)
+        - decay / (1 - decay) * np.log2(np.maximum(decay, 1e-300))
+    )
+    bits = tail - np.where(zero > 0, zero * np.log2(np.maximum(zero, 1e-300)), 0)
+    return float(bits.mean())

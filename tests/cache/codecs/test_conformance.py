@@ -61,8 +61,8 @@ def test_zeros_come_back_as_zeros(case: CodecCase, dtype: str) -> None:
     block = with_values(like, torch.zeros_like(like.keys))
     codec = case.codec(like)
     found = codec.decode(codec.encode(block))
-    assert float(found.keys.abs().max()) <= (0.5 if case.name == "kvtc" else 0)
-    assert float(found.values.abs().max()) <= (0.5 if case.name == "kvtc" else 0)
+    assert float(found.keys.abs().max()) <= (1.0 if case.calibrated else 0)
+    assert float(found.values.abs().max()) <= (1.0 if case.calibrated else 0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -369,7 +369,7 @@ def _any_outside(row: np.ndarray, low: int, reach: int) -> bool:
     found = uint8(0)
     for column in range(row.size):
         found |= uint8(uint8(row[column] - low) > reach)
-    return found != 0
+    return bool(found)
 
 
 @_compiled
