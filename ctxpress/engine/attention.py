@@ -18,7 +18,7 @@ instead of a tensor, and the model hands them on to :func:`row_attention` untouc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,17 +122,47 @@ def row_attention(
     own scaled dot-product attention.
     """
     if not isinstance(key, RowKeys):
-        from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )
+        return _plain(module, query, key, value, attention_mask, scaling, softcap, kwargs)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     outputs = [
         _attend_row(one, keys, values, row.context, scale, sliding_window, softcap)
         for one, keys, values, row in zip(query, key.keys, value, key.rows, strict=True)
     ]
     return torch.stack(outputs).transpose(1, 2).contiguous(), None
+
+
+def _plain(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: Any,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+    softcap: float | None,
+    kwargs: Mapping[str, Any],
+) -> tuple[torch.Tensor, None]:
+    """Attention over tensors, as transformers computes it; its fused one knows no soft capping."""
+    if softcap is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        output, _ = sdpa_attention_forward(
+            module, query, key, value, mask, scaling=scaling, **kwargs
+        )
+        return output, None
+    from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
+
+    if mask is None:
+        shape = (query.shape[2], key.shape[2])
+        mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril(shape[1] - shape[0])
+    if mask.dtype == torch.bool:
+        least = torch.finfo(query.dtype).min
+        mask = torch.zeros(mask.shape, dtype=query.dtype, device=mask.device).masked_fill(
+            ~mask, least
+        )
+    output, _ = eager_attention_forward(
+        module, query, key, value, mask, scaling=scaling, softcap=softcap
+    )
+    return output, None
 
 
 def _attend_row(

@@ -59,7 +59,7 @@ def encode_behind(
     """
     if not tokens:
         raise ValueError("a document needs at least one token")
-    sequence, start = _sequence(model, [] if prefix is None else [prefix], [0])
+    sequence, start = _sequence(model, _some(prefix), [0] if prefix else [])
     _check_length(model, start + len(tokens))
     places = torch.arange(start, start + len(tokens), device=model.device)
     ids = torch.tensor([list(tokens)], device=model.device)
@@ -85,8 +85,8 @@ def parallel_row(
     :raises ContextLengthError: the longest document reaches beyond the model's window.
     """
     start = 0 if prefix is None else prefix.n_tokens
-    blocks = [*([] if prefix is None else [prefix]), *documents]
-    places = [*([] if prefix is None else [0]), *[start] * len(documents)]
+    blocks = [*_some(prefix), *documents]
+    places = [*([0] if prefix else []), *[start] * len(documents)]
     sequence, end = _sequence(model, blocks, places)
     held = sum(block.n_tokens for block in documents)
     if not held:
@@ -112,6 +112,10 @@ def sequential_row(model: RotaryModel, blocks: Sequence[KVBlock]) -> PlacedRow:
     """
     sequence, end = _sequence(model, blocks, [block.position_start for block in blocks])
     return PlacedRow(Row(sequence), end)
+
+
+def _some(prefix: KVBlock | None) -> list[KVBlock]:
+    return [] if prefix is None else [prefix]
 
 
 def _sequence(

@@ -112,9 +112,7 @@ class _Layer:
             return 0
         return 2 * int(self._keys.numel()) * int(self._keys.element_size())
 
-    def extend(
-        self, keys: torch.Tensor, values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def extend(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self._settle()
         start, stop = self.n_tokens, self.n_tokens + keys.shape[1]
         own_keys, own_values = self._room(stop, keys)
@@ -123,9 +121,7 @@ class _Layer:
         self.n_tokens = stop
         return own_keys[:, :stop], own_values[:, :stop]
 
-    def extend_later(
-        self, n_tokens: int, load: Future[tuple[torch.Tensor, torch.Tensor]]
-    ) -> None:
+    def extend_later(self, n_tokens: int, load: Future[tuple[torch.Tensor, torch.Tensor]]) -> None:
         self._pending.append((self.n_tokens, n_tokens, load))
         self.n_tokens += n_tokens
 
