@@ -8,9 +8,15 @@ holds both ways to each other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 __all__ = ["attend", "attend_eager"]
+
+_Kernel = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, float, bool], tuple[torch.Tensor, torch.Tensor]
+]
 
 
 def attend(
@@ -71,7 +77,7 @@ def attend_eager(
     return output, lse
 
 
-def _fused(query: torch.Tensor):  # type: ignore[no-untyped-def]
+def _fused(query: torch.Tensor) -> _Kernel | None:
     if query.device.type == "cpu":
         return _cpu_flash
     if query.device.type == "cuda" and query.dtype in (torch.float16, torch.bfloat16):

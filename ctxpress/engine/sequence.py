@@ -6,16 +6,14 @@ row that ends leaves nothing behind. Keys are as attention meets them: rotated t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 
 import torch
 
 from ctxpress.errors import CodecError
 
-__all__ = ["LayerLoad", "SequenceKV"]
-
-LayerLoad = Callable[[], tuple[torch.Tensor, torch.Tensor]]
+__all__ = ["SequenceKV"]
 
 _GROWTH = 1.5
 _LEAST_ROOM = 64
@@ -74,7 +72,7 @@ class SequenceKV:
         return self._layers[layer].view()
 
     def slice(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Copies of tokens ``[start, stop)``: ``(n_layers, n_kv_heads, stop - start, head_dim)``."""
+        """Copies of tokens ``[start, stop)``: ``(n_layers, n_kv_heads, tokens, head_dim)``."""
         pairs = [layer.view() for layer in self._layers]
         return (
             torch.stack([keys[:, start:stop] for keys, _ in pairs]),
