@@ -21,6 +21,8 @@
         LimitExceededError        a container claims more than the reader allows
         IdentityMismatchError     KV of another model, tokenizer, rope, dtype or text
         CalibrationMissingError   the container names a calibration that is not at hand
+      EngineBusyError           the worker has as many requests as it takes on
+      EngineClosedError         the worker is shutting down
       UpstreamError             the LLM backend cannot be reached
 """
 
@@ -34,6 +36,8 @@ __all__ = [
     "CorruptContainerError",
     "CtxpressError",
     "DeadlineError",
+    "EngineBusyError",
+    "EngineClosedError",
     "FormatError",
     "IdentityMismatchError",
     "KVMissError",
@@ -158,6 +162,14 @@ class CalibrationMissingError(CodecError):
     def __init__(self, message: str, *, sha256: str) -> None:
         super().__init__(message)
         self.sha256 = sha256
+
+
+class EngineBusyError(CtxpressError):
+    """The worker has as many requests running and waiting as it takes on; try again later."""
+
+
+class EngineClosedError(CtxpressError):
+    """The worker is shutting down and takes no new requests."""
 
 
 class UpstreamError(CtxpressError):
