@@ -30,7 +30,8 @@ class PreparedPrompt:
 
     ``tokens`` go behind what the row holds, the first at ``position``. ``n_prompt_tokens`` counts
     the whole prompt, ``n_cached_tokens`` the part of it that was not computed for this request.
-    ``report``: how the context came to be there.
+    ``report``: how the context came to be there. ``keep``: called with the row once all of
+    ``tokens`` have been run.
     """
 
     row: Row
@@ -39,6 +40,7 @@ class PreparedPrompt:
     n_prompt_tokens: int
     n_cached_tokens: int = 0
     report: dict[str, Any] = field(default_factory=dict)
+    keep: Callable[[Row], None] | None = None
 
 
 # Puts a prompt's context in place, a bounded piece of work between two yields.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Generator, Sequence
 
+from ctxpress.cache.chunk_key import CacheKey
 from ctxpress.cache.kv import KVBlock
 
 __all__ = ["KVMemory"]
 
 
 class KVMemory:
-    """KV by the digest of its tokens and of all before them, ``max_bytes`` in all.
+    """KV by its key, ``max_bytes`` in all.
 
     Safe from any thread. A block that is being used stays alive by itself, forgotten or not.
     """
@@ -19,7 +21,7 @@ class KVMemory:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._blocks: OrderedDict[str, KVBlock] = OrderedDict()
+        self._blocks: OrderedDict[CacheKey, KVBlock] = OrderedDict()
         self._held_bytes = 0
 
     @property
@@ -27,21 +29,25 @@ class KVMemory:
         """What the blocks take up."""
         return self._held_bytes
 
-    def get(self, digest: str) -> KVBlock | None:
-        """The block, which counts as used now."""
+    def get(self, keys: Sequence[CacheKey]) -> Generator[None, None, list[KVBlock | None]]:
+        """The blocks, which count as used now. Never waits."""
+        return [self._get(key) for key in keys]
+        yield
+
+    def _get(self, key: CacheKey) -> KVBlock | None:
         with self._lock:
-            block = self._blocks.get(digest)
+            block = self._blocks.get(key)
             if block is not None:
-                self._blocks.move_to_end(digest)
+                self._blocks.move_to_end(key)
             return block
 
-    def put(self, digest: str, block: KVBlock) -> None:
+    def put(self, key: CacheKey, block: KVBlock) -> None:
         """Keep a block; one that is larger than the whole memory is not kept."""
         if block.size_bytes > self._max_bytes:
             return
         with self._lock:
-            self._drop(digest)
-            self._blocks[digest] = block
+            self._drop(key)
+            self._blocks[key] = block
             self._held_bytes += block.size_bytes
             while self._held_bytes > self._max_bytes:
                 self._drop(next(iter(self._blocks)))
@@ -52,7 +58,7 @@ class KVMemory:
             self._blocks.clear()
             self._held_bytes = 0
 
-    def _drop(self, digest: str) -> None:
-        block = self._blocks.pop(digest, None)
+    def _drop(self, key: CacheKey) -> None:
+        block = self._blocks.pop(key, None)
         if block is not None:
             self._held_bytes -= block.size_bytes

@@ -59,7 +59,7 @@ def prompt_pieces(
     parts = text.split(_PLACE)
     if len(parts) != 2:
         raise ApiError(
-            f"the chat template repeats or drops the place of the documents ({len(parts) - 1} times)",
+            f"the chat template leaves {len(parts) - 1} places for the documents, not one",
             param="messages",
         )
     documents = [

@@ -209,6 +209,8 @@ class Scheduler:
         generation.n_run += len(piece)
         generation.position += len(piece)
         if generation.n_run == len(prompt.tokens):
+            if prompt.keep is not None:
+                prompt.keep(prompt.row)
             generation.take(logits[0, -1])
 
     def _decode(self) -> None:
