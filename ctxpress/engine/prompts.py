@@ -84,14 +84,11 @@ def document_text(document: RequestDocument, template: str) -> str:
 def _start(model: RotaryModel, text: str, request: AnswerRequest) -> tuple[int, ...]:
     """The tokens of a text that begins the prompt; chat templates write their own first token."""
     ids = model.token_ids(text)
-    first = model.tokenizer.bos_token_id
-    if (
-        not request.is_chat
-        and first is not None
-        and getattr(model.tokenizer, "add_bos_token", True)
-    ):
-        ids = [first, *ids] if ids[:1] != [first] else ids
-    return tuple(ids)
+    if request.is_chat:
+        return tuple(ids)
+    framed = model.tokenizer("a")["input_ids"]
+    n_leading = framed.index(model.token_ids("a")[0])
+    return (*framed[:n_leading], *ids)
 
 
 def _chat_text(model: RotaryModel, request: AnswerRequest) -> str:
