@@ -7,7 +7,7 @@ in any combination (see :mod:`ctxpress.engine.parallel`), where the model was fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from ctxpress.cache.identity import KVIdentity
 from ctxpress.cache.kv import KVBlock
 from ctxpress.engine.attention import Row
 from ctxpress.engine.forward import run_rows
-from ctxpress.engine.generation import Preparation, PreparedPrompt
+from ctxpress.engine.generation import PreparedPrompt, Work
 from ctxpress.engine.loading import RotaryModel
 from ctxpress.engine.parallel import Mixing, parallel_row, sequential_row
 from ctxpress.engine.prompts import PromptPieces
@@ -29,8 +29,8 @@ __all__ = ["ContextBuilder", "KVSource"]
 class KVSource(Protocol):
     """Where KV may be that was computed before: this worker's memory, a store, both."""
 
-    def get(self, keys: Sequence[CacheKey]) -> Generator[None, None, list[KVBlock | None]]:
-        """The blocks of ``keys``; yields while it waits, returns None for what is not there."""
+    def get(self, keys: Sequence[CacheKey]) -> Work[list[KVBlock | None]]:
+        """The blocks of ``keys``; yields what it waits for, returns None for what is not there."""
 
     def put(self, key: CacheKey, block: KVBlock) -> None:
         """Keep a block; does not wait and never fails."""
@@ -64,7 +64,7 @@ class ContextBuilder:
         self._piece_tokens = piece_tokens
         self._chunk_tokens = chunk_tokens
 
-    def prepare(self, pieces: PromptPieces) -> Preparation:
+    def prepare(self, pieces: PromptPieces) -> Work[PreparedPrompt]:
         """Put a prompt's context in place, a bounded piece of work between two yields.
 
         :raises ContextLengthError: the prompt is longer than the model's window.
@@ -75,7 +75,7 @@ class ContextBuilder:
             return (yield from self._behind_prefix(flat))
         return (yield from self._beside(pieces, mixing))
 
-    def encode_documents(self, pieces: PromptPieces) -> Generator[None, None, dict[str, int]]:
+    def encode_documents(self, pieces: PromptPieces) -> Work[dict[str, int]]:
         """Compute and keep the KV of documents that no request has asked about yet."""
         counts = _Counts()
         prefix = yield from self._prefix(pieces.prefix, counts)
@@ -87,7 +87,7 @@ class ContextBuilder:
             "computed_tokens": counts.computed_tokens,
         }
 
-    def _behind_prefix(self, tokens: Sequence[int]) -> Preparation:
+    def _behind_prefix(self, tokens: Sequence[int]) -> Work[PreparedPrompt]:
         keys = self._whole_chunks(tokens)
         found = yield from self._source.get(keys)
         blocks: list[KVBlock] = []
@@ -118,7 +118,7 @@ class ContextBuilder:
             keep=keep,
         )
 
-    def _beside(self, pieces: PromptPieces, mixing: Mixing) -> Preparation:
+    def _beside(self, pieces: PromptPieces, mixing: Mixing) -> Work[PreparedPrompt]:
         counts = _Counts()
         prefix = yield from self._prefix(pieces.prefix, counts)
         documents = []
@@ -142,9 +142,7 @@ class ContextBuilder:
             report=report,
         )
 
-    def _prefix(
-        self, tokens: Sequence[int], counts: _Counts
-    ) -> Generator[None, None, KVBlock | None]:
+    def _prefix(self, tokens: Sequence[int], counts: _Counts) -> Work[KVBlock | None]:
         if not tokens:
             return None
         (key,) = chunk_keys(self._model.identity, tokens, chunk_tokens=len(tokens))
@@ -162,7 +160,7 @@ class ContextBuilder:
         prefix_tokens: Sequence[int],
         tokens: Sequence[int],
         counts: _Counts,
-    ) -> Generator[None, None, KVBlock]:
+    ) -> Work[KVBlock]:
         before = "" if prefix is None else prefix.identity.tokens
         (key,) = chunk_keys(self._model.identity, tokens, chunk_tokens=len(tokens), before=before)
         (block,) = yield from self._source.get([key])
@@ -176,7 +174,7 @@ class ContextBuilder:
 
     def _compute(
         self, prefix: KVBlock | None, tokens: Sequence[int], key: CacheKey
-    ) -> Generator[None, None, KVBlock]:
+    ) -> Work[KVBlock]:
         model = self._model
         placed = sequential_row(model, [] if prefix is None else [prefix])
         start = placed.next_position
@@ -185,7 +183,7 @@ class ContextBuilder:
             places = torch.arange(start + at, start + at + len(piece), device=model.device)
             ids = torch.tensor([list(piece)], device=model.device)
             run_rows(model.model, [placed.row], ids, places[None])
-            yield
+            yield None
         block = self._block(placed.row, start, start + len(tokens), start, key.identity)
         self._source.put(key, block)
         return block

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ctxpress.engine.attention import Row
 from ctxpress.engine.sampling import SampledToken, Sampler, SamplingOptions
@@ -17,8 +18,8 @@ __all__ = [
     "Generation",
     "GenerationRequest",
     "Piece",
-    "Preparation",
     "PreparedPrompt",
+    "Work",
 ]
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
@@ -43,8 +44,10 @@ class PreparedPrompt:
     keep: Callable[[Row], None] | None = None
 
 
-# Puts a prompt's context in place, a bounded piece of work between two yields.
-Preparation = Generator[None, None, PreparedPrompt]
+T = TypeVar("T")
+# Work of the engine's thread in bounded pieces, one between two yields. Where it yields a future,
+# there is nothing to do before that is done.
+Work = Generator[Future[Any] | None, None, T]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,7 @@ class GenerationRequest:
     has, for admission. ``end_tokens``: ids that end an answer and are no part of it.
     """
 
-    prepare: Callable[[], Preparation]
+    prepare: Callable[[], Work[PreparedPrompt]]
     n_prompt_tokens: int
     max_tokens: int
     sampling: SamplingOptions
@@ -92,10 +95,12 @@ class Generation:
         request: GenerationRequest,
         tokenizer: Any,
         tell: Callable[[Piece | Finished], None],
+        on_cancel: Callable[[], None],
     ) -> None:
         self.request = request
         self.prompt: PreparedPrompt | None = None
-        self.preparation: Preparation | None = None
+        self.preparation: Work[PreparedPrompt] | None = None
+        self.waits_for: Future[Any] | None = None
         self.n_run = 0  # of the prompt's own tokens
         self.next_token: int | None = None
         self.position = 0
@@ -103,6 +108,7 @@ class Generation:
         self._text = TextStream(tokenizer, request.stop)
         self._tell = tell
         self._n_generated = 0
+        self._on_cancel = on_cancel
         self._cancelled = threading.Event()
         self.finished = False
 
@@ -112,12 +118,20 @@ class Generation:
         return self.request.n_prompt_tokens + self.request.max_tokens
 
     @property
+    def can_advance(self) -> bool:
+        """Whether there is something to compute before its first token."""
+        waits = self.waits_for is not None and not self.waits_for.done()
+        return self.next_token is None and not self.finished and not waits
+
+    @property
     def cancelled(self) -> bool:
         return self._cancelled.is_set()
 
     def cancel(self) -> None:
-        """Stop at the next opportunity; from any thread."""
-        self._cancelled.set()
+        """Stop at the next opportunity; from any thread. Nothing happens after the end."""
+        if not self.finished:
+            self._cancelled.set()
+            self._on_cancel()
 
     def take(self, logits: Any) -> None:
         """Choose the next token from ``logits`` ``(vocabulary,)`` and tell of it."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
 from ctxpress.cache.chunk_key import CacheKey
 from ctxpress.cache.kv import KVBlock
+from ctxpress.engine.generation import Work
 
 __all__ = ["KVMemory"]
 
@@ -29,10 +30,10 @@ class KVMemory:
         """What the blocks take up."""
         return self._held_bytes
 
-    def get(self, keys: Sequence[CacheKey]) -> Generator[None, None, list[KVBlock | None]]:
+    def get(self, keys: Sequence[CacheKey]) -> Work[list[KVBlock | None]]:
         """The blocks, which count as used now. Never waits."""
+        yield from ()
         return [self._get(key) for key in keys]
-        yield
 
     def _get(self, key: CacheKey) -> KVBlock | None:
         with self._lock:

@@ -30,6 +30,8 @@ __all__ = ["Scheduler", "SchedulerLimits", "SchedulerState"]
 
 logger = logging.getLogger("ctxpress.engine")
 
+_WAKE = object()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerLimits:
@@ -61,7 +63,7 @@ class Scheduler:
     def __init__(self, model: RotaryModel, limits: SchedulerLimits | None = None) -> None:
         self._model = model
         self._limits = limits or SchedulerLimits()
-        self._inbox: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # None closes
         self._lock = threading.Lock()
         self._n_accepted = 0  # submitted and not finished
         self._closed = False
@@ -93,7 +95,9 @@ class Scheduler:
         :raises EngineClosedError: the engine is shutting down.
         :raises ContextLengthError: prompt and answer are more than the engine could ever hold.
         """
-        generation = Generation(request, self._model.tokenizer, self._once_less(tell))
+        generation = Generation(
+            request, self._model.tokenizer, self._once_less(tell), on_cancel=self._wake
+        )
         if generation.reserved_tokens > self._limits.max_tokens:
             raise ContextLengthError(
                 f"prompt and answer may have {generation.reserved_tokens} tokens, "
@@ -146,12 +150,25 @@ class Scheduler:
     def _rounds(self) -> None:
         closing = False
         while not (closing and not self._waiting and not self._running):
-            closing |= self._receive(block=not (self._waiting or self._running))
+            closing |= self._receive(block=not self._has_work())
             self._drop_cancelled()
             self._admit()
             self._prepare_one()
             self._decode()
             self._running = [one for one in self._running if not one.finished]
+
+    def _has_work(self) -> bool:
+        """Whether a round would do anything."""
+        if self._has_place():
+            return True
+        return any(
+            one.can_advance or one.next_token is not None or one.cancelled or one.finished
+            for one in self._running
+        )
+
+    def _wake(self, _: object = None) -> None:
+        """From any thread: look again at what there is to do."""
+        self._inbox.put(_WAKE)
 
     def _receive(self, *, block: bool) -> bool:
         """Move what was submitted to those waiting; whether the engine is closing."""
@@ -164,7 +181,7 @@ class Scheduler:
             block = False
             if generation is None:
                 closing = True
-            else:
+            elif generation is not _WAKE:
                 self._waiting.append(generation)
 
     def _drop_cancelled(self) -> None:
@@ -174,12 +191,15 @@ class Scheduler:
         self._waiting = deque(one for one in self._waiting if not one.finished)
         self._running = [one for one in self._running if not one.finished]
 
-    def _admit(self) -> None:
+    def _has_place(self) -> bool:
+        """Whether the first in line may begin."""
+        if not self._waiting or len(self._running) >= self._limits.max_rows:
+            return False
         reserved = sum(one.reserved_tokens for one in self._running)
-        while self._waiting and len(self._running) < self._limits.max_rows:
-            reserved += self._waiting[0].reserved_tokens
-            if reserved > self._limits.max_tokens:
-                return
+        return reserved + self._waiting[0].reserved_tokens <= self._limits.max_tokens
+
+    def _admit(self) -> None:
+        while self._has_place():
             generation = self._waiting.popleft()
             self._running.append(generation)
             self._guarded(generation, partial(_begin, generation))
@@ -187,14 +207,16 @@ class Scheduler:
     def _prepare_one(self) -> None:
         """One piece of the oldest prompt that is not in place yet."""
         for generation in self._running:
-            if generation.next_token is None and not generation.finished:
+            if generation.can_advance:
                 self._guarded(generation, partial(self._advance, generation))
                 return
 
     def _advance(self, generation: Generation) -> None:
         if generation.preparation is not None:
             try:
-                next(generation.preparation)
+                generation.waits_for = next(generation.preparation)
+                if generation.waits_for is not None:
+                    generation.waits_for.add_done_callback(self._wake)
             except StopIteration as done:
                 generation.preparation = None
                 generation.prompt = done.value
