@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "laws": {"document", "elements", "errors", "languages", "lossless", "stage"},
     "lossless": {"document", "errors"},
     "cache": {"errors", "nearest"},
-    "engine": {"cache", "document", "errors", "models"},
+    "engine": {"cache", "document", "errors", "models", "nearest"},
     "tokens": {"models", "stage", "token_estimate", "token_features", "token_files"},
     "token_estimate": {"token_features"},
     "token_features": set(),

@@ -27,7 +27,18 @@ INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
 
 def create_app() -> typer.Typer:
     """The application with all its commands."""
-    from ctxpress.cli import compress, config, demo, evaluation, kv, plugins, serve, switch, tenants
+    from ctxpress.cli import (
+        compress,
+        config,
+        demo,
+        evaluation,
+        kv,
+        plugins,
+        serve,
+        switch,
+        tenants,
+        worker,
+    )
 
     app = typer.Typer(
         name="ctxpress",
@@ -38,6 +49,7 @@ def create_app() -> typer.Typer:
     )
     app.callback()(_options)
     app.command("serve")(serve.serve)
+    app.command("worker")(worker.worker)
     app.command("on")(switch.on)
     app.command("off")(switch.off)
     app.command("compress")(compress.compress)

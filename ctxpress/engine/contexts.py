@@ -22,6 +22,7 @@ from ctxpress.engine.generation import PreparedPrompt, Work
 from ctxpress.engine.loading import RotaryModel
 from ctxpress.engine.parallel import Mixing, parallel_row, sequential_row
 from ctxpress.engine.prompts import PromptPieces
+from ctxpress.engine.sequence import SequenceKV
 
 __all__ = ["ContextBuilder", "KVSource"]
 
@@ -75,17 +76,25 @@ class ContextBuilder:
             return (yield from self._behind_prefix(flat))
         return (yield from self._beside(pieces, mixing))
 
-    def encode_documents(self, pieces: PromptPieces) -> Work[dict[str, int]]:
+    def prefetch(self, pieces: PromptPieces) -> Work[PreparedPrompt]:
         """Compute and keep the KV of documents that no request has asked about yet."""
         counts = _Counts()
         prefix = yield from self._prefix(pieces.prefix, counts)
         for document in pieces.documents:
             yield from self._document(prefix, pieces.prefix, document, counts)
-        return {
-            "cached_documents": counts.cached_documents,
-            "cached_tokens": counts.cached_tokens,
-            "computed_tokens": counts.computed_tokens,
-        }
+        return PreparedPrompt(
+            row=Row(SequenceKV(self._model.n_layers)),
+            tokens=(),
+            position=0,
+            n_prompt_tokens=len(pieces.prefix) + sum(map(len, pieces.documents)),
+            n_cached_tokens=counts.cached_tokens,
+            report={
+                "documents": len(pieces.documents),
+                "cached_documents": counts.cached_documents,
+                "cached_tokens": counts.cached_tokens,
+                "computed_tokens": counts.computed_tokens,
+            },
+        )
 
     def _behind_prefix(self, tokens: Sequence[int]) -> Work[PreparedPrompt]:
         keys = self._whole_chunks(tokens)

@@ -221,6 +221,8 @@ class Scheduler:
                 generation.preparation = None
                 generation.prompt = done.value
                 generation.position = done.value.position
+                if not done.value.tokens:  # nothing was asked: the context was to be put in place
+                    generation.finish("stop")
             return
         prompt = generation.prompt
         if prompt is None:

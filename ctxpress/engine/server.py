@@ -61,6 +61,8 @@ class WorkerApp:
             await self._answer(parse_chat(await self._body(receive)), receive, send)
         elif method == "POST" and path == "/v1/completions":
             await self._answer(parse_completion(await self._body(receive)), receive, send)
+        elif method == "POST" and path == "/v1/ctxpress/prefetch":
+            await self._prefetch(await self._body(receive), receive, send)
         elif method == "GET" and path == "/v1/models":
             await _respond(send, 200, self._models())
         elif method == "GET" and path in ("/livez", "/health"):
@@ -85,6 +87,18 @@ class WorkerApp:
             async with generating(self._worker.scheduler, wanted) as events:
                 answer = _stream if request.stream else _whole
                 await _unless_gone(receive, answer(events, writer, send))
+        except ApiError:
+            raise
+        except Exception as error:
+            raise api_error_of(error) from error
+
+    async def _prefetch(self, body: bytes, receive: Receive, send: Send) -> None:
+        """Documents are computed and kept; the body is that of a request that would use them."""
+        try:
+            request = parse_chat(body) if b'"messages"' in body else parse_completion(body)
+            wanted = await asyncio.to_thread(self._worker.prefetch_request, request)
+            async with generating(self._worker.scheduler, wanted) as events:
+                await _unless_gone(receive, _fetched(events, send))
         except ApiError:
             raise
         except Exception as error:
@@ -151,6 +165,13 @@ async def _stream(events: EventStream, writer: AnswerWriter, send: Send) -> None
     else:
         data += writer.end(event)
     await send({"type": "http.response.body", "body": data, "more_body": False})
+
+
+async def _fetched(events: EventStream, send: Send) -> None:
+    event = await events.next()
+    if isinstance(event, Finished):
+        _raise_if_failed(event)
+        await _respond(send, 200, orjson.dumps({"object": "ctxpress.prefetch", **event.report}))
 
 
 def _raise_if_failed(event: Finished) -> None:

@@ -11,7 +11,8 @@ from ctxpress.engine.generation import GenerationRequest
 from ctxpress.engine.kv_memory import KVMemory
 from ctxpress.engine.loading import RotaryModel
 from ctxpress.engine.parallel import Mixing
-from ctxpress.engine.prompts import DEFAULT_DOCUMENT_TEMPLATE, prompt_pieces
+from ctxpress.engine.prompts import DEFAULT_DOCUMENT_TEMPLATE, PromptPieces, prompt_pieces
+from ctxpress.engine.sampling import SamplingOptions
 from ctxpress.engine.scheduler import Scheduler, SchedulerLimits
 from ctxpress.errors import ContextLengthError
 
@@ -55,16 +56,7 @@ class Worker:
 
         :raises ApiError, ContextLengthError: the request cannot be answered.
         """
-        if request.model and request.model != self.model.name:
-            raise ApiError(
-                f"this worker serves {self.model.name!r}, not {request.model!r}",
-                status=404,
-                param="model",
-                code="model_not_found",
-            )
-        pieces = prompt_pieces(
-            self.model, request, document_template=self.options.document_template
-        )
+        pieces = self._pieces(request)
         longest = max(map(len, pieces.documents), default=0)
         needed = len(pieces.prefix) + longest + len(pieces.suffix)
         if self._mixing is None:
@@ -88,6 +80,45 @@ class Worker:
             stop=request.stop,
             end_tokens=self._end_tokens,
         )
+
+    def prefetch_request(self, request: AnswerRequest) -> GenerationRequest:
+        """What the scheduler is to do so that a request's documents are known when it comes.
+
+        :raises ApiError: there are no documents, or they are not encoded by themselves here.
+        :raises ContextLengthError: a document is longer than the model's window.
+        """
+        pieces = self._pieces(request)
+        if not pieces.documents:
+            raise ApiError("ctxpress.documents holds nothing to fetch", param="ctxpress.documents")
+        if self._mixing is None:
+            raise ApiError(
+                "this worker encodes documents one behind the other, so none can be computed "
+                "by itself (--documents parallel, or auto where the model passes the gate)",
+                status=409,
+                code="sequential_documents",
+            )
+        longest = len(pieces.prefix) + max(map(len, pieces.documents))
+        if longest > self.model.max_tokens:
+            raise ContextLengthError(
+                f"the longest document ends at position {longest}, and {self.model.name} has "
+                f"{self.model.max_tokens}"
+            )
+        return GenerationRequest(
+            prepare=lambda: self._contexts.prefetch(pieces),
+            n_prompt_tokens=longest,
+            max_tokens=0,
+            sampling=SamplingOptions(),
+        )
+
+    def _pieces(self, request: AnswerRequest) -> PromptPieces:
+        if request.model and request.model != self.model.name:
+            raise ApiError(
+                f"this worker serves {self.model.name!r}, not {request.model!r}",
+                status=404,
+                param="model",
+                code="model_not_found",
+            )
+        return prompt_pieces(self.model, request, document_template=self.options.document_template)
 
     def token_text(self, token_id: int) -> str:
         """The text of one token, for log probabilities."""
