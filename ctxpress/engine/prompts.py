@@ -74,9 +74,14 @@ def prompt_pieces(
 
 
 def document_text(document: RequestDocument, template: str) -> str:
-    """A document as the model reads it; empty where it has no text."""
+    """A document as the model reads it: by the template, or as it is where it has no title.
+
+    Empty where it has no text.
+    """
     if not document.text.strip():
         return ""
+    if not document.title:
+        return document.text
     # Not str.format: a text may hold braces.
     return template.replace("{title}", document.title).replace("{text}", document.text)
 

@@ -75,7 +75,7 @@ class Scheduler:
     @property
     def state(self) -> SchedulerState:
         """A snapshot, for metrics."""
-        running = list(self._running)
+        running = [one for one in list(self._running) if not one.finished]
         with self._lock:
             accepted = self._n_accepted
         return SchedulerState(
