@@ -18,9 +18,7 @@ __all__ = ["worker"]
 
 
 def worker(
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="A folder, a name on the hub, or 'reference'.")
-    ],
+    model: Annotated[str, typer.Option("--model", "-m", help="A folder, or a name on the hub.")],
     store: Annotated[
         str | None,
         typer.Option("--store", help="redis://… or disk://… for KV; without one, memory only."),
@@ -73,8 +71,6 @@ def worker(
     from ctxpress.cache.store_url import parse_bytes
 
     _require_torch()
-    if documents not in ("auto", "parallel", "sequential"):
-        raise ConfigError(f"--documents: auto, parallel or sequential, not {documents!r}")
     try:
         memory_bytes = parse_bytes(memory)
     except ValueError as error:

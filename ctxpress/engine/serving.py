@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any
 
 from ctxpress.engine.contexts import KVSource
 from ctxpress.engine.kv_memory import KVMemory
@@ -27,7 +27,10 @@ _KEEP_ALIVE_S = 75
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingOptions:
-    """What ``ctxpress worker`` was told."""
+    """What ``ctxpress worker`` was told. ``documents``: auto, parallel or sequential.
+
+    :raises ConfigError: ``documents`` is none of these.
+    """
 
     model: str
     store: str | None = None
@@ -37,13 +40,17 @@ class ServingOptions:
     port: int = 9000
     device: Any = "auto"
     dtype: Any = "auto"
-    documents: Literal["auto", "parallel", "sequential"] = "auto"
+    documents: str = "auto"
     mixing: Mixing | None = None
     tenant: str = "default"
     secret: str | None = None
     max_rows: int = 16
     max_waiting: int = 64
     memory_bytes: int = 2**30
+
+    def __post_init__(self) -> None:
+        if self.documents not in ("auto", "parallel", "sequential"):
+            raise ConfigError(f"--documents: auto, parallel or sequential, not {self.documents!r}")
 
 
 def serve(options: ServingOptions) -> None:
@@ -52,7 +59,7 @@ def serve(options: ServingOptions) -> None:
     :raises CtxpressError: the model, the store or an option is not to be had.
     """
     uvicorn = _uvicorn()
-    model = _load(options)
+    model = load_model(options.model, device=options.device, dtype=options.dtype)
     worker, tier = create_worker(model, options)
     app = WorkerApp(worker)
     config = uvicorn.Config(
@@ -154,15 +161,6 @@ def mixing_for(model: RotaryModel, options: ServingOptions) -> Mixing | None:
         "used" if found.accepted else "not used",
     )
     return found.chosen
-
-
-def _load(options: ServingOptions) -> RotaryModel:
-    source = options.model
-    if source == "reference":
-        from ctxpress.engine.reference import reference_model_dir
-
-        source = str(reference_model_dir())
-    return load_model(source, device=options.device, dtype=options.dtype)
 
 
 def _uvicorn() -> Any:
