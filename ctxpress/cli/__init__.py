@@ -28,6 +28,7 @@ INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
 def create_app() -> typer.Typer:
     """The application with all its commands."""
     from ctxpress.cli import (
+        bench,
         compress,
         config,
         demo,
@@ -55,6 +56,7 @@ def create_app() -> typer.Typer:
     app.command("compress")(compress.compress)
     app.command("demo")(demo.demo)
     app.command("plugins")(plugins.plugins)
+    app.add_typer(bench.create_app(), name="bench")
     app.add_typer(evaluation.create_app(), name="eval")
     app.add_typer(config.create_app(), name="config")
     app.add_typer(kv.create_app(), name="kv")

@@ -23,6 +23,7 @@ from ctxpress.cache.streaming.options import ChunkOptions, LevelOption
 from ctxpress.cache.streaming.prudence import Caution
 from ctxpress.cache.streaming.rates import DecodeMeter, PrefillMeter, PrefillModel
 from ctxpress.cache.streaming.report import TEXT_NAME, ChunkReport, StreamingReport
+from ctxpress.cache.streaming.stored import StoreSource
 
 __all__ = [
     "TEXT_NAME",
@@ -38,6 +39,7 @@ __all__ = [
     "PlannedChunk",
     "PrefillMeter",
     "PrefillModel",
+    "StoreSource",
     "StreamingController",
     "StreamingReport",
     "Transfer",

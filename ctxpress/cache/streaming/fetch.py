@@ -26,7 +26,7 @@ LOAD_ERRORS = (StoreError, CodecError, OSError)
 class KVSource(Protocol):
     """Where KV comes from, such as a store over a network."""
 
-    def open(self, chunk: int, level: str) -> AsyncGenerator[bytes, None]:
+    def open(self, chunk: int, level: str) -> AsyncGenerator[bytes | memoryview, None]:
         """The bytes of ``chunk`` at ``level``, in pieces, in order.
 
         Closed early where the transfer is given up. May raise StoreError, CodecError or OSError
@@ -140,7 +140,7 @@ class _Fetch:
             await asyncio.gather(flight, return_exceptions=True)
 
     async def _load(self, transfer: Transfer) -> None:
-        pieces: list[bytes] = []
+        pieces: list[bytes | memoryview] = []
         size_bytes, problem = 0, ""
         try:
             async with aclosing(self._source.open(transfer.chunk, transfer.level)) as stream:
