@@ -29,6 +29,7 @@ def load_kernels() -> Any:
     if spec is None or spec.loader is None:
         raise SystemExit(f"lmcache has no {KERNELS}")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where numba looks for it
     spec.loader.exec_module(module)
     return module
 
