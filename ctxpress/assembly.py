@@ -28,7 +28,9 @@ def create_compressor(
     :raises MissingDependencyError: the store needs a package that is not installed.
     """
     manager = manager or create_plugin_manager(config.plugins.enabled)
-    services = create_services(store or create_store(config.store), ttl_s=config.outcome_ttl_s)
+    services = create_services(
+        store or create_store(config.store, kinds=manager.store_kinds()), ttl_s=config.outcome_ttl_s
+    )
     configured = {name: load_preset(name) for name in PRESETS} | dict(config.pipelines)
     entries = {
         name: PipelineEntry(

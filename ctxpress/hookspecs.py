@@ -14,6 +14,7 @@ import pluggy
 from pydantic import BaseModel
 
 from ctxpress.cache.codec import CodecFactory
+from ctxpress.cache.store_kinds import StoreKind
 from ctxpress.relevance.scorer import RelevanceScorer
 from ctxpress.report import Report
 from ctxpress.resources import Resources
@@ -26,6 +27,7 @@ __all__ = [
     "RegisterObserver",
     "RegisterScorer",
     "RegisterStage",
+    "RegisterStore",
     "hookimpl",
     "hookspec",
 ]
@@ -75,6 +77,12 @@ class RegisterCodec(Protocol):
     def __call__(self, name: str, factory: str | CodecFactory) -> None: ...
 
 
+class RegisterStore(Protocol):
+    """``register(scheme, kind)``; the kind makes the stores whose URLs begin with ``scheme://``."""
+
+    def __call__(self, scheme: str, kind: StoreKind) -> None: ...
+
+
 class Observer(Protocol):
     """Called with the report of every request, after it was compressed; must not block."""
 
@@ -100,6 +108,11 @@ def register_scorers(register: RegisterScorer) -> None:
 @hookspec
 def register_codecs(register: RegisterCodec) -> None:
     """Register codecs of KV, which stores and workers take by name."""
+
+
+@hookspec
+def register_stores(register: RegisterStore) -> None:
+    """Register kinds of stores, by the scheme of their URLs."""
 
 
 @hookspec

@@ -1,4 +1,4 @@
-"""Finds plugins, builds stages, scorers and codecs from what they registered."""
+"""Finds plugins, builds stages, scorers, codecs and stores from what they registered."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from ctxpress import hookspecs
 from ctxpress.cache.codec import CodecFactory
+from ctxpress.cache.store_kinds import StoreKind
 from ctxpress.errors import ConfigError, CtxpressError, PluginError
 from ctxpress.nearest import did_you_mean
 from ctxpress.plugins import BUILTIN_PLUGINS
@@ -33,6 +34,7 @@ class PluginManager:
         self.stages = registered.stages
         self.scorers = registered.scorers
         self.codecs = registered.codecs
+        self.stores = registered.stores
         self.observers = registered.observers
         self.resources = Resources(self._create_scorer)
 
@@ -68,6 +70,10 @@ class PluginManager:
     def codec_factories(self) -> dict[str, str | CodecFactory]:
         """The codecs by name, as ``create_codec`` and ``decode_container`` take them."""
         return {name: codec.factory for name, codec in self.codecs.items()}
+
+    def store_kinds(self) -> dict[str, StoreKind]:
+        """The kinds of stores by scheme, as ``create_store`` takes them."""
+        return {scheme: store.kind for scheme, store in self.stores.items()}
 
     def _create_scorer(self, name: str, options: Mapping[str, Any]) -> RelevanceScorer:
         registration = _named("scorer", self.scorers, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -12,15 +13,18 @@ from pydantic import BaseModel
 
 from ctxpress.cache.codec import CodecFactory
 from ctxpress.cache.header import CODEC_NAME
+from ctxpress.cache.store_kinds import StoreKind
 from ctxpress.errors import PluginError
 from ctxpress.hookspecs import Observer
 from ctxpress.relevance.scorer import RelevanceScorer
 from ctxpress.resources import Resources
 from ctxpress.stage import Stage
 
-__all__ = ["CodecRegistration", "Registered", "Registration", "collect"]
+__all__ = ["CodecRegistration", "Registered", "Registration", "StoreRegistration", "collect"]
 
 T = TypeVar("T")
+
+_SCHEME = re.compile(r"[a-z][a-z0-9]*(\+[a-z][a-z0-9]*)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,16 @@ class CodecRegistration:
     version: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreRegistration:
+    """One registered kind of store and where it came from."""
+
+    scheme: str
+    kind: StoreKind
+    distribution: str
+    version: str
+
+
 @dataclass(frozen=True, slots=True)
 class Registered:
     """All of it, by name; names are sorted."""
@@ -55,6 +69,7 @@ class Registered:
     stages: dict[str, Registration[Stage]] = field(default_factory=dict)
     scorers: dict[str, Registration[RelevanceScorer]] = field(default_factory=dict)
     codecs: dict[str, CodecRegistration] = field(default_factory=dict)
+    stores: dict[str, StoreRegistration] = field(default_factory=dict)
     observers: dict[str, Observer] = field(default_factory=dict)
 
 
@@ -68,11 +83,13 @@ def collect(manager: pluggy.PluginManager, origin: Mapping[int, tuple[str, str]]
     collector.configurable("stage", manager.hook.register_stages, registered.stages)
     collector.configurable("scorer", manager.hook.register_scorers, registered.scorers)
     collector.codecs(manager.hook.register_codecs, registered.codecs)
+    collector.stores(manager.hook.register_stores, registered.stores)
     collector.observers(manager.hook.register_observers, registered.observers)
     return Registered(
         dict(sorted(registered.stages.items())),
         dict(sorted(registered.scorers.items())),
         dict(sorted(registered.codecs.items())),
+        dict(sorted(registered.stores.items())),
         dict(sorted(registered.observers.items())),
     )
 
@@ -121,6 +138,22 @@ class _Collector:
             self._claim("codec", name, origin[0])
             found[name] = CodecRegistration(
                 name=name, factory=factory, distribution=origin[0], version=origin[1]
+            )
+
+        self._call(hook, register)
+
+    def stores(self, hook: pluggy.HookCaller, found: dict[str, StoreRegistration]) -> None:
+        """Kinds of stores."""
+
+        def register(origin: tuple[str, str], scheme: str, kind: StoreKind) -> None:
+            if not _SCHEME.fullmatch(scheme):
+                raise PluginError(
+                    f"{origin[0]} registers the store {scheme!r}; "
+                    "a scheme is words of a-z and 0-9, joined by '+'"
+                )
+            self._claim("store", scheme, origin[0])
+            found[scheme] = StoreRegistration(
+                scheme=scheme, kind=kind, distribution=origin[0], version=origin[1]
             )
 
         self._call(hook, register)

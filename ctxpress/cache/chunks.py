@@ -18,42 +18,27 @@ miss, what cannot be written is dropped, and the report says how often and why.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from itertools import accumulate
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 
 from ctxpress.cache.chunk_key import CacheKey, KVLevel
-from ctxpress.cache.container import ContainerHeader, byte_view, parse_header
+from ctxpress.cache.container import byte_view
 from ctxpress.cache.key import Namespace
 from ctxpress.cache.kv_report import KVDrop, KVMiss, KVReport
-from ctxpress.cache.sealed_kv import (
-    SectionMac,
-    StoredKV,
-    front_bytes_of,
-    open_front,
-    require_key,
-    seal_front,
-)
+from ctxpress.cache.sealed_kv import StoredKV
+from ctxpress.cache.sealed_store import SealedStore, check_container
 from ctxpress.cache.single_flight import SingleFlight
 from ctxpress.cache.store import RangeStore, create_store
+from ctxpress.cache.store_kinds import BUILTIN_STORES, StoreKind
 from ctxpress.cache.stores.resp import Buffer
-from ctxpress.errors import CorruptContainerError, KVMissError, StoreError
+from ctxpress.errors import ConfigError, KVMissError, StoreError
 
 __all__ = ["DEFAULT_MAX_KV_BYTES", "KVStore", "create_kv_store"]
 
 # A chunk of 256 tokens of a model of 70 billion parameters has 84 MB when nothing is compressed.
 DEFAULT_MAX_KV_BYTES = 256 * 2**20
-T = TypeVar("T")
-
-_PURPOSE = "kv"
-_FRONT_BYTES = 4096  # of a model with 32 layers
-_READ_BYTES = 128 * 2**10  # smaller sections are read together
-_AHEAD_BYTES = 4 * 2**20
-_INLINE_BYTES = 2**20  # MACs over more are computed in a thread: the event loop stays free
 
 
 def create_kv_store(
@@ -63,15 +48,19 @@ def create_kv_store(
     timeout_ms: float = 1000.0,
     max_value_bytes: int = DEFAULT_MAX_KV_BYTES,
     lease_s: float = 10.0,
+    kinds: Mapping[str, StoreKind] = BUILTIN_STORES,
 ) -> KVStore:
     """The store of KV of ``namespace`` at ``url``, with the options of ``create_store``.
 
     ``timeout_ms`` is for one round trip of a small value; large ones get what they need at
     ``min_bytes_per_s`` on top. ``lease_s``: see :meth:`KVStore.get_or_compute`.
 
-    :raises ConfigError, MissingDependencyError: as ``create_store``.
+    :raises ConfigError: as ``create_store``, and where the store cannot read ranges.
+    :raises MissingDependencyError: as ``create_store``, and without the package ``blake3``.
     """
-    store = create_store(url, timeout_ms=timeout_ms, max_value_bytes=max_value_bytes)
+    store = create_store(url, timeout_ms=timeout_ms, max_value_bytes=max_value_bytes, kinds=kinds)
+    if not isinstance(store, RangeStore):
+        raise ConfigError("a store of KV must read ranges, and this kind of store does not")
     return KVStore(store, namespace, lease_s=lease_s)
 
 
@@ -88,10 +77,8 @@ class KVStore:
         :raises ConfigError: ``lease_s`` is not above zero.
         """
         self._store = store
-        self._namespace = namespace
-        self._mac = SectionMac(namespace)
+        self._sealed = SealedStore(store, namespace)
         self._flight = SingleFlight(store, namespace, lease_s=lease_s)
-        self._front_bytes = _FRONT_BYTES
         self._report = KVReport()
         self._lock = threading.Lock()
 
@@ -116,32 +103,24 @@ class KVStore:
 
         :raises CodecError: ``data`` is no whole container, or of something else than the key.
         """
-        view = byte_view(data)
-        header = _header(key, level, view)
-        begin = header.sections[0].offset
-        parts = [view[s.offset : s.offset + s.size_bytes] for s in header.sections]
-        name = self._key(key, level)
         with self._counted(report) as count:
-            macs = await _aside(len(view), lambda: [self._mac.digest(part) for part in parts])
-            rows = [(len(part), mac) for part, mac in zip(parts, macs, strict=True)]
-            front = seal_front(self._namespace, name, view[:begin], rows)
-            size_bytes = len(front) + len(view) - begin
-            if size_bytes > self._store.max_value_bytes:
-                count.drop(
-                    KVDrop.TOO_LARGE,
-                    f"{size_bytes} bytes are above max_value_bytes, {self._store.max_value_bytes}",
-                )
+            front, sections = await self._sealed.seal(key, level, data)
+            size_bytes, most = len(front) + len(sections), self._store.max_value_bytes
+            if size_bytes > most:
+                error = f"{size_bytes} bytes are above the store's max_value_bytes, {most}"
+                count.drop(KVDrop.TOO_LARGE, error)
                 return False
             begun_s = time.perf_counter()
             try:
-                await self._store.put_parts(name, (front, view[begin:]), ttl_s=ttl_s)
+                name = self._sealed.name(key, level)
+                await self._store.put_parts(name, (front, sections), ttl_s=ttl_s)
             except StoreError as error:
                 count.drop(KVDrop.UNREACHABLE, str(error))
                 return False
             finally:
                 count.write_ms += _since_ms(begun_s)
             count.writes += 1
-            count.bytes_written += len(view)
+            count.bytes_written += len(data)
             return True
 
     async def find(
@@ -169,22 +148,20 @@ class KVStore:
 
         :raises KVMissError: the rest cannot be had; what was yielded before is good.
         """
-        reads = stored.reads(at_least_bytes=_READ_BYTES)
-        ranges = [(start, size_bytes) for start, size_bytes, _ in reads if size_bytes]
-        parts = self._store.read_ranges(stored.store_key, ranges, ahead_bytes=_AHEAD_BYTES)
         with self._counted(report) as count:
-            async with contextlib.aclosing(parts):
-                for _, size_bytes, indices in reads:
+            async with contextlib.aclosing(self._sealed.stream(stored)) as groups:
+                while True:
                     begun_s = time.perf_counter()
                     try:
-                        part = memoryview(await anext(parts) if size_bytes else b"")
-                        sections = await self._checked(stored, part, indices)
+                        group = await anext(groups, None)
                     except StoreError as error:
                         raise count.miss(error) from error
                     finally:
                         count.read_ms += _since_ms(begun_s)
-                    count.bytes_read += size_bytes
-                    for index, section in zip(indices, sections, strict=True):
+                    if group is None:
+                        break
+                    for index, section in group:
+                        count.bytes_read += len(section)
                         yield index, section
             count.hits += 1
 
@@ -241,14 +218,14 @@ class KVStore:
 
             async def make() -> Buffer:
                 data = await compute()
-                _header(key, level, byte_view(data))
+                check_container(key, level, byte_view(data))
                 return data
 
             async def write(data: Buffer) -> None:
                 await self.put(key, level, data, ttl_s=ttl_s, report=report)
 
             data, mine = await self._flight.run(
-                self._key(key, level), read=read, compute=make, write=write
+                self._sealed.name(key, level), read=read, compute=make, write=write
             )
             count.computed += mine
             count.waited += not mine and looks != 1
@@ -259,7 +236,7 @@ class KVStore:
 
         :raises StoreError: the store failed; it may still hold the chunk.
         """
-        await self._store.delete(self._key(key, level))
+        await self._store.delete(self._sealed.name(key, level))
 
     async def aclose(self) -> None:
         """Wait for what is being computed or written in this event loop; close the store."""
@@ -273,42 +250,30 @@ class KVStore:
         ttl_s: float | None,
         count: KVReport,
     ) -> list[dict[KVLevel, StoredKV]]:
-        names = [self._key(key, level) for key in keys for level in levels]
+        wanted = [(key, level) for key in keys for level in levels]
         begun_s = time.perf_counter()
-        fronts = iter(zip(names, await self._fronts(names, ttl_s), strict=True))
+        seen = iter(await self._sealed.search(wanted, ttl_s=ttl_s))
         count.read_ms += _since_ms(begun_s)
         found = []
-        for key in keys:
+        for _ in keys:
             here: dict[KVLevel, StoredKV] = {}
-            failure: StoreError | None = None
+            failure: StoreError = KVMissError("", reason=KVMiss.ABSENT)
             for level in levels:
-                name, front = next(fronts)
-                if isinstance(front, StoreError):
-                    failure = front
-                elif front:
-                    stored = open_front(self._namespace, name, front, key=key, level=level)
-                    if stored is None:
-                        failure = KVMissError("its seal does not open", reason=KVMiss.UNSEALED)
-                    else:
-                        here[level] = stored
+                stored = next(seen)
+                if isinstance(stored, StoreError):
+                    failure = stored
+                elif stored is not None:
+                    here[level] = stored
             count.found += bool(here)
             if not here and levels:
-                count.miss(failure or KVMissError("", reason=KVMiss.ABSENT))
+                count.miss(failure)
             found.append(here)
         return found
 
     async def _fetch_whole(self, stored: StoredKV, count: KVReport) -> memoryview | None:
-        header_bytes = len(stored.header_data)
         begun_s = time.perf_counter()
         try:
-            data = memoryview(
-                await self._store.get_range(
-                    stored.store_key, stored.container_start, stored.container_bytes
-                )
-            )
-            if len(data) >= header_bytes and data[:header_bytes] != stored.header_data:
-                raise KVMissError("overwritten since it was found", reason=KVMiss.DAMAGED)
-            await self._checked(stored, data[header_bytes:], range(len(stored.macs)))
+            data = await self._sealed.read(stored)
         except StoreError as error:
             count.miss(error)
             return None
@@ -324,49 +289,6 @@ class KVStore:
         (found,) = await self._find([key], [level], ttl_s, count)
         return await self._fetch_whole(found[level], count) if found else None
 
-    async def _fronts(
-        self, names: Sequence[str], ttl_s: float | None
-    ) -> Sequence[Buffer | StoreError]:
-        """The fronts under ``names``; errors where they cannot be had."""
-        try:
-            fronts = await self._store.get_ranges(
-                [(name, 0, self._front_bytes) for name in names], ttl_s=ttl_s
-            )
-            sizes = [
-                0 if isinstance(front, StoreError) else front_bytes_of(front) for front in fronts
-            ]
-            longer = [n for n, size in enumerate(sizes) if size > self._front_bytes]
-            if longer:
-                # Of this model they are all this long: from now on they are read at once.
-                self._front_bytes = max(sizes)
-                rest = await self._store.get_ranges([(names[n], 0, sizes[n]) for n in longer])
-                for number, front in zip(longer, rest, strict=True):
-                    fronts[number] = front
-        except StoreError as error:
-            return [error] * len(names)
-        return fronts
-
-    async def _checked(
-        self, stored: StoredKV, data: memoryview, indices: Sequence[int]
-    ) -> list[memoryview]:
-        """The sections ``indices``, which are ``data`` one behind the other.
-
-        :raises KVMissError: they are not whole, or not those that were stored.
-        """
-        sizes = [stored.section_bytes[index] for index in indices]
-        if len(data) != sum(sizes):
-            raise KVMissError(f"{len(data)} bytes of {sum(sizes)} are there", reason=KVMiss.GONE)
-        sections = [
-            data[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)
-        ]
-        macs = [stored.macs[index] for index in indices]
-        if not await _aside(len(data), lambda: self._mac.check(sections, macs)):
-            raise KVMissError("a section is not the one that was stored", reason=KVMiss.DAMAGED)
-        return sections
-
-    def _key(self, key: CacheKey, level: KVLevel) -> str:
-        return self._namespace.key(_PURPOSE, key.digest(level))
-
     @contextlib.contextmanager
     def _counted(self, report: KVReport | None) -> Iterator[KVReport]:
         """A report that is added to ours, and to the caller's, when the block ends."""
@@ -378,24 +300,6 @@ class KVStore:
                 self._report.add(count)
                 if report is not None:
                     report.add(count)
-
-
-def _header(key: CacheKey, level: KVLevel, data: memoryview) -> ContainerHeader:
-    """The header of a whole container that is what ``key`` and ``level`` say.
-
-    :raises CodecError: it is not.
-    """
-    header = parse_header(data)
-    require_key(header, key, level)
-    if len(data) != header.total_bytes:
-        raise CorruptContainerError(
-            f"{len(data)} bytes; the container's header speaks of {header.total_bytes}"
-        )
-    return header
-
-
-async def _aside(size_bytes: int, function: Callable[[], T]) -> T:
-    return function() if size_bytes <= _INLINE_BYTES else await asyncio.to_thread(function)
 
 
 def _since_ms(begun_s: float) -> float:

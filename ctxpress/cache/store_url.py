@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from ctxpress.errors import ConfigError
 from ctxpress.nearest import did_you_mean
 
-__all__ = ["StoreUrl", "parse_bytes"]
+__all__ = ["StoreUrl", "parse_bytes", "parse_count", "parse_flag", "parse_positive"]
 
 T = TypeVar("T")
 

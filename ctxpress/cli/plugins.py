@@ -41,12 +41,9 @@ def plugins(
     version = _version()
     for name in ("openai_chat", "openai_completions", "openai_responses", "anthropic_messages"):
         table.add_row("format", name, "ctxpress", version, "request bodies of this endpoint")
-    for name, about in (
-        ("memory://", "this process only"),
-        ("disk://", "a folder of this machine"),
-        ("redis://", "shared by replicas; needs ctxpress[redis]"),
-    ):
-        table.add_row("store", name, "ctxpress", version, about)
+    for store in manager.stores.values():
+        about = store.kind.about
+        table.add_row("store", f"{store.scheme}://", store.distribution, store.version, about)
     create_console().print(table)
 
 

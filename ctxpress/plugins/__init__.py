@@ -1,4 +1,4 @@
-"""The built-in plugins: stages, one a module, scorers, codecs. ``manager`` imports them."""
+"""The built-in plugins: stages, one a module, scorers, codecs, stores. ``manager`` imports them."""
 
 from __future__ import annotations
 
@@ -13,5 +13,6 @@ BUILTIN_PLUGINS = (
     "ctxpress.plugins.restructure",
     "ctxpress.plugins.scorers",
     "ctxpress.plugins.select",
+    "ctxpress.plugins.stores",
     "ctxpress.plugins.token_classification",
 )

@@ -81,18 +81,18 @@ async def test_tenants_cannot_find_or_plant_chunks(store: RangeStore, kv: KVStor
     assert await kv.find([key()], [RAW]) == [{}]
     assert kv.report.misses == {KVMiss.ABSENT: 1}
     # Even where it learns our key, what it writes there does not open.
-    planted = await store.get(other._key(key(), RAW))
+    planted = await store.get(other._sealed.name(key(), RAW))
     assert planted is not None
-    await store.put(kv._key(key(), RAW), planted, ttl_s=60)
+    await store.put(kv._sealed.name(key(), RAW), planted, ttl_s=60)
     assert await kv.find([key()], [RAW]) == [{}]
     assert kv.report.misses == {KVMiss.ABSENT: 1, KVMiss.UNSEALED: 1}
 
 
 async def test_a_chunk_moved_to_another_key_does_not_open(store: RangeStore, kv: KVStore) -> None:
     await kv.put(key(0), RAW, container(key(0), section_bytes=(50,)), ttl_s=60)
-    moved = await store.get(kv._key(key(0), RAW))
+    moved = await store.get(kv._sealed.name(key(0), RAW))
     assert moved is not None
-    await store.put(kv._key(key(1), RAW), moved, ttl_s=60)
+    await store.put(kv._sealed.name(key(1), RAW), moved, ttl_s=60)
     assert await kv.get(key(1), RAW) is None
     assert kv.report.misses == {KVMiss.UNSEALED: 1}
 
@@ -116,7 +116,7 @@ async def test_only_what_the_key_says_is_stored(kv: KVStore) -> None:
 async def test_values_behind_the_end_are_not_read(store: RangeStore, kv: KVStore) -> None:
     data = container(key(), section_bytes=(300,))
     await kv.put(key(), RAW, data, ttl_s=60)
-    name = kv._key(key(), RAW)
+    name = kv._sealed.name(key(), RAW)
     await store.put_parts(name, [await store.get(name) or b"", b"more"], ttl_s=60)
     assert await kv.get(key(), RAW) == data
 
@@ -144,7 +144,7 @@ async def test_what_vanishes_while_it_is_read_is_a_miss(store: RangeStore, kv: K
 async def test_a_chunk_overwritten_while_it_is_read(store: RangeStore, kv: KVStore) -> None:
     await kv.put(key(), RAW, container(key(), section_bytes=(900, 900)), ttl_s=60)
     (found,) = await kv.find([key()], [RAW])
-    await store.put(kv._key(key(), RAW), b"x" * (found[RAW].front_bytes + 1800), ttl_s=60)
+    await store.put(kv._sealed.name(key(), RAW), b"x" * (found[RAW].front_bytes + 1800), ttl_s=60)
     assert await kv.fetch_whole(found[RAW]) is None
     with pytest.raises(KVMissError) as caught:
         _ = [part async for part in kv.fetch(found[RAW])]
@@ -168,7 +168,7 @@ async def test_a_sealed_front_with_a_header_of_something_else(
 ) -> None:
     # A front that this namespace sealed for another key by mistake: its header still tells.
     await kv.put(key(1), RAW, container(key(1), section_bytes=(50,)), ttl_s=60)
-    name = kv._key(key(1), RAW)
+    name = kv._sealed.name(key(1), RAW)
     value = await store.get(name)
     assert value is not None
     stored = open_front(ACME, name, value, key=key(0), level=RAW)

@@ -26,7 +26,7 @@ def test_any_change_of_stored_bytes_is_a_miss(draw: st.DataObject) -> None:
         kv = KVStore(store, ACME)
         data = container(key(), section_bytes=(300, 2, 500))
         await kv.put(key(), RAW, data, ttl_s=60)
-        name = kv._key(key(), RAW)
+        name = kv._sealed.name(key(), RAW)
         whole = await store.get(name)
         assert whole is not None
         changed = bytearray(whole)

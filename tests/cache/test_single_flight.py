@@ -134,7 +134,7 @@ async def test_work_longer_than_its_lease_keeps_it(redis_url: str) -> None:
 
 async def test_a_planted_lease_blocks_nobody(redis_url: str) -> None:
     kv, work = kv_store(redis_url), Work()
-    lease = ACME.key("lease", kv._key(key(), RAW))
+    lease = ACME.key("lease", kv._sealed.name(key(), RAW))
     plain = create_store(redis_url)
     await plain.put(lease, OTHER.seal(lease, b"mine for ever"), ttl_s=3600)
     started = time.monotonic()

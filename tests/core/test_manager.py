@@ -4,8 +4,14 @@ import pytest
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from ctxpress.cache import KVBlock, create_codec, decode_container
+from ctxpress.assembly import create_compressor
+from ctxpress.cache import KVBlock, create_codec, create_store, decode_container
+from ctxpress.cache.chunks import create_kv_store
 from ctxpress.cache.codec import BUILTIN_CODECS
+from ctxpress.cache.key import Namespace
+from ctxpress.cache.store_kinds import BUILTIN_STORES, StoreKind
+from ctxpress.cache.stores.memory import MemoryStore
+from ctxpress.config import Config
 from ctxpress.errors import ConfigError, PluginError, UnsupportedVersionError
 from ctxpress.hookspecs import hookimpl
 from ctxpress.manager import create_plugin_manager
@@ -288,3 +294,76 @@ def test_a_codecs_name_must_fit_into_a_header(name):
 
     with pytest.raises(PluginError, match="Odd registers the codec .*; names are 1 to 64 of"):
         create_plugin_manager((), plugins=[Odd()])
+
+
+class Closet:
+    """A store that a plugin brings: a memory store under another name."""
+
+    @hookimpl
+    def register_stores(self, register):
+        def create(url, limits):
+            return MemoryStore(max_bytes=url.option("shelves", int, 1) * 2**20, limits=limits)
+
+        register("closet", StoreKind(create=create, options=("shelves",), about="a cupboard"))
+
+
+async def test_a_plugins_store_is_used_by_its_scheme():
+    kinds = create_plugin_manager(plugins=[Closet()]).store_kinds()
+    assert isinstance(create_store("closet://?shelves=2", kinds=kinds), MemoryStore)
+    store = create_store("closet://?timeout_ms=50&max_value_bytes=9", kinds=kinds)
+    assert store.max_value_bytes == 9
+    await store.put("k", b"1", ttl_s=60)
+    assert await store.get("k") == b"1"
+    kv = create_kv_store("closet://", namespace=Namespace.derive(b"secret", "t"), kinds=kinds)
+    assert kv.report.found == 0
+    with pytest.raises(ConfigError, match="no option 'shelf'; did you mean 'shelves'"):
+        create_store("closet://?shelf=2", kinds=kinds)
+    with pytest.raises(ConfigError, match="did you mean 'closet'"):
+        create_store("closett://", kinds=kinds)
+    with pytest.raises(ConfigError, match="unknown kind of store"):
+        create_store("closet://")
+
+
+def test_a_configuration_may_name_a_plugins_store():
+    config = Config(version=1, store="closet://")
+    with pytest.raises(ConfigError, match="unknown kind of store"):
+        create_compressor(config)
+    manager = create_plugin_manager(plugins=[Closet()])
+    assert create_compressor(config, manager=manager) is not None
+
+
+def test_the_stores_that_come_with_ctxpress_are_registered():
+    stores = create_plugin_manager().stores
+    assert sorted(stores) == sorted(BUILTIN_STORES)
+    assert {store.distribution for store in stores.values()} == {"ctxpress"}
+    assert create_plugin_manager(()).stores == {}
+
+
+def test_a_scheme_that_is_taken_names_both():
+    class Other(Closet):
+        pass
+
+    with pytest.raises(PluginError, match="store 'closet' is registered by both Closet and Other"):
+        create_plugin_manager(plugins=[Closet(), Other()])
+
+
+@pytest.mark.parametrize("scheme", ["", "Closet", "a b", "a://", "a+", "1a", "a\n"])
+def test_a_scheme_must_be_one(scheme):
+    class Wrong:
+        @hookimpl
+        def register_stores(self, register):
+            register(scheme, StoreKind(create=lambda url, limits: None))
+
+    with pytest.raises(PluginError, match="a scheme is words"):
+        create_plugin_manager(plugins=[Wrong()])
+
+
+def test_a_store_without_ranges_holds_no_kv():
+    class Plain:
+        @hookimpl
+        def register_stores(self, register):
+            register("plain", StoreKind(create=lambda url, limits: object()))
+
+    kinds = create_plugin_manager(plugins=[Plain()]).store_kinds()
+    with pytest.raises(ConfigError, match="must read ranges"):
+        create_kv_store("plain://", namespace=Namespace.derive(b"secret", "t"), kinds=kinds)
