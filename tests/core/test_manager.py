@@ -1,5 +1,8 @@
 """Plugins: what is enabled loads, clashes and misspellings are errors, options are checked."""
 
+import types
+from pathlib import Path
+
 import pytest
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -12,7 +15,7 @@ from ctxpress.cache.key import Namespace
 from ctxpress.cache.store_kinds import BUILTIN_STORES, StoreKind
 from ctxpress.cache.stores.memory import MemoryStore
 from ctxpress.config import Config
-from ctxpress.errors import ConfigError, PluginError, UnsupportedVersionError
+from ctxpress.errors import ConfigError, PluginError, StoreError, UnsupportedVersionError
 from ctxpress.hookspecs import hookimpl
 from ctxpress.manager import create_plugin_manager
 from tests.core.stages import EveryOtherWord
@@ -322,6 +325,18 @@ async def test_a_plugins_store_is_used_by_its_scheme():
         create_store("closett://", kinds=kinds)
     with pytest.raises(ConfigError, match="unknown kind of store"):
         create_store("closet://")
+
+
+async def test_the_store_in_the_documentation_works():
+    page = (Path(__file__).parents[2] / "docs/configuration.md").read_text("utf-8")
+    code = page.split("### A store of your own\n")[1].split("```python\n")[1].split("```")[0]
+    module = types.ModuleType("closet_plugin")
+    exec(compile(code, "docs/configuration.md", "exec"), module.__dict__)
+    kinds = create_plugin_manager(plugins=[module]).store_kinds()
+    store = create_store("closet://?max_mb=1&max_value_bytes=4mb", kinds=kinds)
+    await store.put("k", b"x" * 2**19, ttl_s=60)
+    with pytest.raises(StoreError, match="larger than the whole store"):
+        await store.put("k", b"x" * 2**20, ttl_s=60)
 
 
 def test_a_configuration_may_name_a_plugins_store():
