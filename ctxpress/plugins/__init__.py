@@ -8,6 +8,7 @@ BUILTIN_PLUGINS = (
     "ctxpress.plugins.codecs",
     "ctxpress.plugins.compact",
     "ctxpress.plugins.dedupe",
+    "ctxpress.plugins.kv_reuse",
     "ctxpress.plugins.reorder",
     "ctxpress.plugins.repeat",
     "ctxpress.plugins.restructure",
