@@ -3,7 +3,7 @@
 ::
 
     pip install atheris
-    python -m tests.fuzz.container -max_total_time=600 -rss_limit_mb=4096 [corpus folder]
+    python -m tests.fuzz.container -max_total_time=600 -len_control=0 -max_len=2048
 
 An input is either a container as it stands, or choices for :mod:`tests.attacks.mutations`, which
 makes the checksums right, so that the inner layers are reached. Whatever is raised but a
