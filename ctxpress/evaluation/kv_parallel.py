@@ -9,23 +9,14 @@ tasks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from ctxpress.cache.kv import KVBlock
-from ctxpress.engine.attention import Row
-from ctxpress.engine.forward import run_rows
+from ctxpress.engine.forms import AskedForm, ContextForms
 from ctxpress.engine.loading import RotaryModel
 from ctxpress.engine.mixing_calibration import MixingCalibration, calibrate_mixing
-from ctxpress.engine.parallel import (
-    Mixing,
-    PlacedRow,
-    encode_behind,
-    parallel_row,
-    sequential_row,
-)
+from ctxpress.engine.parallel import Mixing
 from ctxpress.engine.prompts import PromptPieces
 from ctxpress.evaluation.kv_tasks import ContextTask, TaskKind, generate_tasks
 
@@ -75,16 +66,11 @@ def calibrate_on_tasks(
 ) -> MixingCalibration:
     """T and S from tasks of these kinds, without their answers."""
     prompts = [
-        PromptPieces(
-            prefix=tuple(prefix),
-            documents=tuple(map(tuple, documents)),
-            suffix=tuple(model.token_ids(task.questions[0])),
-        )
+        _pieces(model, task, model.token_ids(task.questions[0]))
         for kind in kinds
         for task in generate_tasks(
             kind, n_documents=n_documents, n_tasks=n_tasks, seed=_CALIBRATION_SEED
         )
-        for prefix, documents in [_pieces(model, task)]
     ]
     return calibrate_mixing(model, prompts, answer_tokens=answer_tokens)
 
@@ -103,78 +89,40 @@ def measure_parallel(
 
     :raises ValueError: there is no task that fits.
     """
-    right: dict[str, list[float]] = {name: [] for name in forms}
-    kl: dict[str, list[float]] = {name: [] for name in forms}
+    asked: list[dict[str, AskedForm]] = []
     for task in tasks:
-        rows = _rows(model, task, forms)
-        for question, answer in zip(task.questions, task.answers, strict=True) if rows else ():
-            asked, wanted = model.token_ids(question), model.token_ids(f" {answer}\n")
-            teacher: torch.Tensor | None = None
-            for name, placed in rows.items():
-                logits = _answered(model, placed, asked, wanted)
-                right[name].append(float((logits.argmax(-1) == torch.tensor(wanted)).all()))
-                found = torch.log_softmax(logits.float(), -1)
-                teacher = found if teacher is None else teacher
-                divergence = (teacher.exp() * (teacher - found)).sum(-1).mean()
-                kl[name].append(max(0.0, float(divergence)))
+        asked += _asked(model, task, forms)
         on_step()
-    asked_of = len(next(iter(right.values())))
-    if not asked_of:
+    if not asked:
         raise ValueError(f"no task fits into the {model.max_tokens} tokens of {model.name}")
     return ParallelRow(
         kind=tasks[0].kind,
         n_documents=len(tasks[0].documents),
-        n_questions=asked_of,
-        accuracy={name: float(np.mean(values)) for name, values in right.items()},
-        kl={name: float(np.mean(values)) for name, values in kl.items()},
+        n_questions=len(asked),
+        accuracy={name: float(np.mean([one[name].right for one in asked])) for name in forms},
+        kl={name: float(np.mean([one[name].kl for one in asked])) for name in forms},
     )
 
 
-def _pieces(model: RotaryModel, task: ContextTask) -> tuple[list[int], list[list[int]]]:
-    prefix = [*model.start_ids, *model.token_ids(task.prefix)]
-    return prefix, [model.token_ids(document) for document in task.documents]
-
-
-def _rows(
+def _asked(
     model: RotaryModel, task: ContextTask, forms: Mapping[str, Mixing | None]
-) -> dict[str, PlacedRow]:
-    """A row a form with the context in place, sequential first; none where it does not fit."""
-    prefix, documents = _pieces(model, task)
-    flat = [*prefix, *(token for document in documents for token in document)]
-    longest = max(len(model.token_ids(question)) for question in task.questions)
-    if len(flat) + longest + 16 > model.max_tokens:
-        return {}
-    sequential = sequential_row(model, [])
-    _run(model, sequential.row, flat, 0, 1)
-    rows = {}
-    head = encode_behind(model, None, (), prefix)
-    blocks: list[KVBlock] = [encode_behind(model, head, prefix, each) for each in documents]
-    placed = parallel_row(model, head, blocks, Mixing())
-    for name, mixing in sorted(forms.items(), key=lambda form: form[1] is not None):
-        if mixing is None:
-            rows[name] = PlacedRow(sequential.row, len(flat))
-        elif placed.row.context is not None:
-            plan = replace(placed.row.context, temperature=mixing.temperature, scale=mixing.scale)
-            rows[name] = PlacedRow(Row(placed.row.sequence, plan), placed.next_position)
-    return rows
+) -> list[dict[str, AskedForm]]:
+    """What every question of a task came to; empty where the task does not fit."""
+    rows = [
+        (model.token_ids(question), model.token_ids(f" {answer}\n"))
+        for question, answer in zip(task.questions, task.answers, strict=True)
+    ]
+    pieces = _pieces(model, task, ())
+    longest = max(len(question) + len(answer) for question, answer in rows)
+    if pieces.n_tokens + longest > model.max_tokens:
+        return []
+    context = ContextForms(model, pieces, forms)
+    return [context.ask(question, answer) for question, answer in rows]
 
 
-def _answered(
-    model: RotaryModel, placed: PlacedRow, asked: Sequence[int], wanted: Sequence[int]
-) -> torch.Tensor:
-    """The logits from which each token of the answer is chosen, ``(n_answer, vocabulary)``."""
-    sequence = placed.row.sequence
-    n_before = sequence.n_tokens
-    tokens = [*asked, *wanted[:-1]]
-    logits = _run(model, placed.row, tokens, placed.next_position, len(wanted))
-    sequence.truncate(n_before)
-    return logits
-
-
-def _run(
-    model: RotaryModel, row: Row, tokens: Sequence[int], start: int, n_logits: int
-) -> torch.Tensor:
-    places = torch.arange(start, start + len(tokens), device=model.device)
-    ids = torch.tensor([list(tokens)], device=model.device)
-    logits = run_rows(model.model, [row], ids, places[None], n_logits=n_logits)[0]
-    return logits.cpu()
+def _pieces(model: RotaryModel, task: ContextTask, suffix: Sequence[int]) -> PromptPieces:
+    return PromptPieces(
+        prefix=(*model.start_ids, *model.token_ids(task.prefix)),
+        documents=tuple(tuple(model.token_ids(document)) for document in task.documents),
+        suffix=tuple(suffix),
+    )
