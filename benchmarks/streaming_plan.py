@@ -126,11 +126,11 @@ def main() -> None:
     text = "\n".join(
         [
             f"`python -m benchmarks.streaming_plan`: Python {platform.python_version()}, "
-            f"{os.cpu_count()} cores; four levels and text for each chunk, medians, the slowest of "
-            f"{len(SHARES)} SLOs. On {count} contexts of five chunks of which all plans were tried, "
-            f"the method for many chunks loses {100 * mean:.1f} % more than the best plan in the "
-            f"mean and {100 * most:.0f} % more at most. Where there are no more than 256 plans, the "
-            "controller tries them all.",
+            f"{os.cpu_count()} cores; four levels and text for each chunk, medians, the slowest "
+            f"of {len(SHARES)} SLOs. On {count} contexts of five chunks of which all plans were "
+            f"tried, the method for many chunks loses {100 * mean:.1f} % more than the best plan "
+            f"in the mean and {100 * most:.0f} % more at most. Where there are no more than 256 "
+            "plans, the controller tries them all.",
             "",
             "| chunks | a plan | the next transfer |",
             "|---|---|---|",
