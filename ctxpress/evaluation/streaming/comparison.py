@@ -133,7 +133,7 @@ def _rule(setting: Setting, rule: Rule, factor: float = 1.0) -> Runner:
             prior_bytes_per_ms=setting.prior_bytes_per_ms,
             prefill_ms=prefill_ms,
         )
-        return run_policy(world, policy)
+        return run_policy(world, policy, tick_ms=None)
 
     return run
 
