@@ -7,22 +7,15 @@ never from requests.
 
 from __future__ import annotations
 
-import bisect
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 
+from ctxpress.metric_families import CONTENT_TYPE, Exposition, Histogram, counter, gauge, histogram
 from ctxpress.report import Report
 
-__all__ = ["CONTENT_TYPE", "Histogram", "Metrics"]
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
+__all__ = ["CONTENT_TYPE", "Metrics"]
 
 _OVERHEAD_S = (
     0.0001,
@@ -43,31 +36,6 @@ _OVERHEAD_S = (
 _LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
-class Histogram:
-    """Counts of values by upper bound."""
-
-    __slots__ = ("_bounds", "_counts", "_sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count one value."""
-        self._counts[bisect.bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def export(self) -> tuple[list[tuple[str, float]], float]:
-        """Cumulative buckets and the sum, as Prometheus wants them."""
-        total = 0
-        buckets: list[tuple[str, float]] = []
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
-            total += count
-            buckets.append((bound, total))
-        return buckets, self._sum
-
-
 class Metrics:
     """All metrics of one proxy, over a registry of its own."""
 
@@ -83,8 +51,7 @@ class Metrics:
         self.overhead: dict[tuple[str], Histogram] = defaultdict(lambda: Histogram(_OVERHEAD_S))
         self.ttfb: dict[tuple[str], Histogram] = defaultdict(lambda: Histogram(_LATENCY_S))
         self.stages: dict[tuple[str], Histogram] = defaultdict(lambda: Histogram(_LATENCY_S))
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Families(self._collect))
+        self._exposition = Exposition(self._collect)
 
     def report(self, tenant: str, report: Report) -> None:
         """Count what a report says."""
@@ -100,93 +67,61 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes."""
-        return generate_latest(self._registry)
+        return self._exposition.render()
 
     def _collect(self) -> Iterable[Metric]:
-        yield _counter(
+        yield counter(
             "requests",
             "Requests by tenant, endpoint and status class.",
             ("tenant", "endpoint", "status"),
             self.requests,
         )
-        yield _counter(
+        yield counter(
             "errors",
             "Requests that did not end well, by what went wrong.",
             ("tenant", "kind"),
             self.errors,
         )
-        yield _counter(
+        yield counter(
             "upstream_failures",
             "Connections that failed, by upstream and kind.",
             ("upstream", "kind"),
             self.upstream_failures,
         )
-        yield _counter(
+        yield counter(
             "skips",
             "Requests in which nothing was compressed, by code.",
             ("tenant", "code"),
             self.skips,
         )
-        yield _counter(
+        yield counter(
             "tokens",
             "Tokens before and after compression; applied=false was observed.",
             ("tenant", "when", "applied"),
             self.tokens,
         )
-        yield _counter(
+        yield counter(
             "memo_hits", "Blocks whose result a stage knew already.", ("stage",), self.memo_hits
         )
-        yield _counter(
+        yield counter(
             "cache_risk_blocks",
             "Blocks of earlier turns that the store had lost.",
             ("tenant",),
             self.cache_risk,
         )
-        yield _histogram(
+        yield histogram(
             "overhead_seconds",
             "Time spent here before a request went upstream.",
             ("endpoint",),
             self.overhead,
         )
-        yield _histogram(
+        yield histogram(
             "ttfb_seconds",
             "Time from a request's last byte to its answer's first.",
             ("endpoint",),
             self.ttfb,
         )
-        yield _histogram(
+        yield histogram(
             "stage_seconds", "Time that a stage took in a request.", ("stage",), self.stages
         )
-        yield GaugeMetricFamily(
-            "ctxpress_requests_in_flight", "Requests being served.", value=self._in_flight()
-        )
-
-
-class _Families(Collector):
-    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
-        self._collect = collect
-
-    def collect(self) -> Iterable[Metric]:
-        return self._collect()
-
-
-def _counter(
-    name: str,
-    text: str,
-    labels: Sequence[str],
-    values: Mapping[Any, int],
-) -> CounterMetricFamily:
-    family = CounterMetricFamily(f"ctxpress_{name}", text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
-
-
-def _histogram(
-    name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str], Histogram]
-) -> HistogramMetricFamily:
-    family = HistogramMetricFamily(f"ctxpress_{name}", text, labels=labels)
-    for key, histogram in values.items():
-        buckets, total = histogram.export()
-        family.add_metric(key, buckets, total)
-    return family
+        yield gauge("requests_in_flight", "Requests being served.", self._in_flight())

@@ -7,9 +7,9 @@ in any combination (see :mod:`ctxpress.engine.parallel`), where the model was fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -19,22 +19,13 @@ from ctxpress.cache.kv import KVBlock
 from ctxpress.engine.attention import Row
 from ctxpress.engine.forward import run_rows
 from ctxpress.engine.generation import PreparedPrompt, Work
+from ctxpress.engine.kv_source import KVSource
 from ctxpress.engine.loading import RotaryModel
 from ctxpress.engine.parallel import Mixing, parallel_row, sequential_row
 from ctxpress.engine.prompts import PromptPieces
 from ctxpress.engine.sequence import SequenceKV
 
-__all__ = ["ContextBuilder", "KVSource"]
-
-
-class KVSource(Protocol):
-    """Where KV may be that was computed before: this worker's memory, a store, both."""
-
-    def get(self, keys: Sequence[CacheKey]) -> Work[list[KVBlock | None]]:
-        """The blocks of ``keys``; yields what it waits for, returns None for what is not there."""
-
-    def put(self, key: CacheKey, block: KVBlock) -> None:
-        """Keep a block; does not wait and never fails."""
+__all__ = ["ContextBuilder"]
 
 
 @dataclass(slots=True)
@@ -48,6 +39,7 @@ class ContextBuilder:
     """Makes preparations for prompts. Used in the engine's thread only.
 
     ``mixing``: T and S for documents in parallel; None computes them one behind the other.
+    ``gate``: what reports of requests with documents say about why.
     """
 
     def __init__(
@@ -56,12 +48,14 @@ class ContextBuilder:
         source: KVSource,
         *,
         mixing: Callable[[], Mixing | None],
+        gate: Mapping[str, Any] | None = None,
         piece_tokens: int = 512,
         chunk_tokens: int = DEFAULT_CHUNK_TOKENS,
     ) -> None:
         self._model = model
         self._source = source
         self._mixing = mixing
+        self._gate = dict(gate or {})
         self._piece_tokens = piece_tokens
         self._chunk_tokens = chunk_tokens
 
@@ -73,7 +67,8 @@ class ContextBuilder:
         mixing = self._mixing() if pieces.documents else None
         if mixing is None:
             flat = [*pieces.prefix, *(t for d in pieces.documents for t in d), *pieces.suffix]
-            return (yield from self._behind_prefix(flat))
+            about = {"documents": len(pieces.documents), **self._gate} if pieces.documents else {}
+            return (yield from self._behind_prefix(flat, about))
         return (yield from self._beside(pieces, mixing))
 
     def prefetch(self, pieces: PromptPieces) -> Work[PreparedPrompt]:
@@ -96,7 +91,9 @@ class ContextBuilder:
             },
         )
 
-    def _behind_prefix(self, tokens: Sequence[int]) -> Work[PreparedPrompt]:
+    def _behind_prefix(
+        self, tokens: Sequence[int], about: Mapping[str, Any]
+    ) -> Work[PreparedPrompt]:
         keys = self._whole_chunks(tokens)
         found = yield from self._source.get(keys)
         blocks: list[KVBlock] = []
@@ -123,7 +120,7 @@ class ContextBuilder:
             position=n_held,
             n_prompt_tokens=len(tokens),
             n_cached_tokens=n_held,
-            report={"kv_reuse": "prefix", "cached_tokens": n_held},
+            report={"kv_reuse": "prefix", **about, "cached_tokens": n_held},
             keep=keep,
         )
 
@@ -138,6 +135,7 @@ class ContextBuilder:
             "kv_reuse": "parallel",
             "temperature": mixing.temperature,
             "scale": mixing.scale,
+            **self._gate,
             "documents": len(documents),
             "cached_documents": counts.cached_documents,
             "cached_tokens": counts.cached_tokens,

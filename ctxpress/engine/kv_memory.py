@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 
 from ctxpress.cache.chunk_key import CacheKey
 from ctxpress.cache.kv import KVBlock
 from ctxpress.engine.generation import Work
+from ctxpress.engine.kv_source import KVStats
 
 __all__ = ["KVMemory"]
 
@@ -24,11 +25,18 @@ class KVMemory:
         self._lock = threading.Lock()
         self._blocks: OrderedDict[CacheKey, KVBlock] = OrderedDict()
         self._held_bytes = 0
+        self._counts: Counter[str] = Counter()
 
     @property
     def held_bytes(self) -> int:
         """What the blocks take up."""
         return self._held_bytes
+
+    @property
+    def stats(self) -> KVStats:
+        """See ``KVSource``; blocks are those in ``memory`` when asked for, and ``missing`` ones."""
+        with self._lock:
+            return KVStats(held_bytes=self._held_bytes, blocks=dict(self._counts))
 
     def get(self, keys: Sequence[CacheKey]) -> Work[list[KVBlock | None]]:
         """The blocks, which count as used now. Never waits."""
@@ -38,6 +46,7 @@ class KVMemory:
     def _get(self, key: CacheKey) -> KVBlock | None:
         with self._lock:
             block = self._blocks.get(key)
+            self._counts["missing" if block is None else "memory"] += 1
             if block is not None:
                 self._blocks.move_to_end(key)
             return block

@@ -22,6 +22,7 @@ from ctxpress.cache.kv import KVBlock
 from ctxpress.cache.kv_report import KVReport
 from ctxpress.engine.generation import Work
 from ctxpress.engine.kv_memory import KVMemory
+from ctxpress.engine.kv_source import KVStats
 from ctxpress.errors import CodecError
 
 __all__ = ["KVTier"]
@@ -79,6 +80,13 @@ class KVTier:
         """
         with self._lock:
             return dict(self._counts)
+
+    @property
+    def stats(self) -> KVStats:
+        """See ``KVSource``; blocks are those of :attr:`counts`."""
+        return KVStats(
+            held_bytes=self._memory.held_bytes, blocks=self.counts, store=self._store.report
+        )
 
     def get(self, keys: Sequence[CacheKey]) -> Work[list[KVBlock | None]]:
         """See ``KVSource``: from memory, else from the store, else None."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +22,13 @@ import torch
 
 from ctxpress.engine.attention import Row
 from ctxpress.engine.forward import run_rows
-from ctxpress.engine.generation import Finished, Generation, GenerationRequest, Piece
+from ctxpress.engine.generation import (
+    Finished,
+    FinishReason,
+    Generation,
+    GenerationRequest,
+    Piece,
+)
 from ctxpress.engine.loading import RotaryModel
 from ctxpress.errors import ContextLengthError, EngineBusyError, EngineClosedError
 
@@ -50,11 +56,20 @@ class SchedulerLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerState:
-    """How busy the engine is: answers under way and waiting, tokens reserved by those under way."""
+    """How busy the engine is, and what it has done.
+
+    Answers under way and waiting, and tokens reserved by those under way. Of all answers that have
+    ended: how many by reason, their prompts' tokens, those of them that were cached, and tokens
+    generated.
+    """
 
     n_running: int
     n_waiting: int
     reserved_tokens: int
+    finished: Mapping[FinishReason, int]
+    prompt_tokens: int
+    cached_tokens: int
+    generated_tokens: int
 
 
 class Scheduler:
@@ -66,6 +81,8 @@ class Scheduler:
         self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()  # None closes
         self._lock = threading.Lock()
         self._n_accepted = 0  # submitted and not finished
+        self._finished: Counter[FinishReason] = Counter()
+        self._tokens: Counter[str] = Counter()  # of answers that have ended, by kind
         self._closed = False
         self._waiting: deque[Generation] = deque()
         self._running: list[Generation] = []
@@ -77,11 +94,15 @@ class Scheduler:
         """A snapshot, for metrics."""
         running = [one for one in list(self._running) if not one.finished]
         with self._lock:
-            accepted = self._n_accepted
+            accepted, finished, tokens = self._n_accepted, dict(self._finished), self._tokens.copy()
         return SchedulerState(
             n_running=len(running),
             n_waiting=max(0, accepted - len(running)),
             reserved_tokens=sum(one.reserved_tokens for one in running),
+            finished=finished,
+            prompt_tokens=tokens["prompt"],
+            cached_tokens=tokens["cached"],
+            generated_tokens=tokens["generated"],
         )
 
     def submit(
@@ -130,6 +151,10 @@ class Scheduler:
             if isinstance(event, Finished):
                 with self._lock:
                     self._n_accepted -= 1
+                    self._finished[event.reason] += 1
+                    self._tokens["prompt"] += event.n_prompt_tokens
+                    self._tokens["cached"] += event.n_cached_tokens
+                    self._tokens["generated"] += event.n_generated_tokens
             tell(event)
 
         return told

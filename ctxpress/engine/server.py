@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
@@ -15,6 +16,7 @@ from ctxpress.engine.api.answers import AnswerWriter
 from ctxpress.engine.api.errors import ApiError, api_error_of
 from ctxpress.engine.api.requests import AnswerRequest, parse_chat, parse_completion
 from ctxpress.engine.generation import Finished, Piece
+from ctxpress.engine.metrics import CONTENT_TYPE, WorkerMetrics
 from ctxpress.engine.worker import Worker
 
 __all__ = ["MAX_BODY_BYTES", "WorkerApp"]
@@ -22,7 +24,6 @@ __all__ = ["MAX_BODY_BYTES", "WorkerApp"]
 logger = logging.getLogger("ctxpress.engine")
 
 MAX_BODY_BYTES = 64 * 2**20
-_JSON = (b"content-type", b"application/json")
 _EVENTS = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
 
 Message = MutableMapping[str, Any]
@@ -41,6 +42,7 @@ class WorkerApp:
     def __init__(self, worker: Worker, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
         self._worker = worker
         self._max_body_bytes = max_body_bytes
+        self.metrics = WorkerMetrics(worker)
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,23 +50,37 @@ class WorkerApp:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "http":
+            send = self._counted(scope["path"], send)
             try:
                 await self._serve(scope, receive, send)
             except ApiError as error:
+                self.metrics.failed(error.code or error.kind)
                 await _respond(send, error.status, error.body, error.headers)
             except ClientGone:
-                return
+                self.metrics.failed("client_gone")
+
+    def _counted(self, path: str, send: Send) -> Send:
+        """``send``, which also counts the answer."""
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.metrics.answered(path, message["status"])
+            await send(message)
+
+        return counted
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
         if method == "POST" and path == "/v1/chat/completions":
-            await self._answer(parse_chat(await self._body(receive)), receive, send)
+            await self._answer(path, parse_chat, receive, send)
         elif method == "POST" and path == "/v1/completions":
-            await self._answer(parse_completion(await self._body(receive)), receive, send)
+            await self._answer(path, parse_completion, receive, send)
         elif method == "POST" and path == "/v1/ctxpress/prefetch":
             await self._prefetch(await self._body(receive), receive, send)
         elif method == "GET" and path == "/v1/models":
             await _respond(send, 200, self._models())
+        elif method == "GET" and path == "/metrics":
+            await _respond(send, 200, self.metrics.render(), kind=CONTENT_TYPE.encode())
         elif method == "GET" and path in ("/livez", "/health"):
             await _respond(send, 200, b'{"status":"alive"}')
         elif method == "GET" and path == "/readyz":
@@ -74,8 +90,13 @@ class WorkerApp:
         else:
             raise ApiError(f"nothing answers {method} {path}", status=404, code="not_found")
 
-    async def _answer(self, request: AnswerRequest, receive: Receive, send: Send) -> None:
+    async def _answer(
+        self, path: str, parse: Callable[[bytes], AnswerRequest], receive: Receive, send: Send
+    ) -> None:
+        body = await self._body(receive)
+        begun_s = time.perf_counter()
         try:
+            request = parse(body)
             wanted = await asyncio.to_thread(self._worker.generation_request, request)
             writer = AnswerWriter(
                 self._worker.model.name,
@@ -84,7 +105,11 @@ class WorkerApp:
                 logprobs=request.logprobs,
                 include_usage=request.include_usage,
             )
-            async with generating(self._worker.scheduler, wanted) as events:
+
+            def first() -> None:
+                self.metrics.first_token(path, time.perf_counter() - begun_s)
+
+            async with generating(self._worker.scheduler, wanted, on_first=first) as events:
                 answer = _stream if request.stream else _whole
                 await _unless_gone(receive, answer(events, writer, send))
         except ApiError:
@@ -203,9 +228,14 @@ async def _gone(receive: Receive) -> None:
 
 
 async def _respond(
-    send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None
+    send: Send,
+    status: int,
+    body: bytes,
+    headers: list[tuple[bytes, bytes]] | None = None,
+    *,
+    kind: bytes = b"application/json",
 ) -> None:
-    head = [_JSON, (b"content-length", str(len(body)).encode()), *(headers or [])]
+    head = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *(headers or [])]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 

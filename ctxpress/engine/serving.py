@@ -8,9 +8,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ctxpress.engine.contexts import KVSource
 from ctxpress.engine.kv_memory import KVMemory
+from ctxpress.engine.kv_source import KVSource
 from ctxpress.engine.loading import RotaryModel, load_model
+from ctxpress.engine.mixing_calibration import MixingCalibration
 from ctxpress.engine.parallel import Mixing
 from ctxpress.engine.scheduler import SchedulerLimits
 from ctxpress.engine.server import WorkerApp
@@ -100,13 +101,14 @@ def serve(options: ServingOptions) -> None:
 
 def create_worker(model: RotaryModel, options: ServingOptions) -> tuple[Worker, Any]:
     """The worker, and its KV tier where it has a store (to be closed after it)."""
-    mixing = mixing_for(model, options)
+    mixing, calibration = mixing_for(model, options)
     source, tier = create_source(options)
     worker = Worker(
         model,
         WorkerOptions(
             limits=SchedulerLimits(max_rows=options.max_rows, max_waiting=options.max_waiting),
             mixing=mixing,
+            calibration=calibration,
         ),
         source=source,
     )
@@ -143,12 +145,17 @@ def create_source(options: ServingOptions) -> tuple[KVSource, Any]:
     return tier, tier
 
 
-def mixing_for(model: RotaryModel, options: ServingOptions) -> Mixing | None:
-    """T and S to serve with; None where documents are encoded one behind the other."""
+def mixing_for(
+    model: RotaryModel, options: ServingOptions
+) -> tuple[Mixing | None, MixingCalibration | None]:
+    """T and S to serve with, and the measurement that decided, where one did.
+
+    T and S are None where documents are encoded one behind the other.
+    """
     if options.documents == "sequential":
-        return None
+        return None, None
     if options.documents == "parallel":
-        return options.mixing or Mixing()
+        return options.mixing or Mixing(), None
     from ctxpress.engine.mixing_cache import calibrated
 
     found = calibrated(model)
@@ -160,7 +167,7 @@ def mixing_for(model: RotaryModel, options: ServingOptions) -> Mixing | None:
         found.bound,
         "used" if found.accepted else "not used",
     )
-    return found.chosen
+    return found.chosen, found
 
 
 def _uvicorn() -> Any:

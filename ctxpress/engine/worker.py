@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ctxpress.engine.api.errors import ApiError
 from ctxpress.engine.api.requests import AnswerRequest
-from ctxpress.engine.contexts import ContextBuilder, KVSource
+from ctxpress.engine.contexts import ContextBuilder
 from ctxpress.engine.generation import GenerationRequest
 from ctxpress.engine.kv_memory import KVMemory
+from ctxpress.engine.kv_source import KVSource
 from ctxpress.engine.loading import RotaryModel
+from ctxpress.engine.mixing_calibration import MixingCalibration
 from ctxpress.engine.parallel import Mixing
 from ctxpress.engine.prompts import DEFAULT_DOCUMENT_TEMPLATE, PromptPieces, prompt_pieces
 from ctxpress.engine.sampling import SamplingOptions
@@ -24,11 +27,13 @@ class WorkerOptions:
     """How a worker serves.
 
     ``mixing``: T and S for documents that come with requests; None encodes them one behind the
-    other. ``memory_bytes``: KV kept uncompressed in this process.
+    other. ``calibration``: the measurement that decided it; None where the operator did.
+    ``memory_bytes``: KV kept uncompressed in this process.
     """
 
     limits: SchedulerLimits = SchedulerLimits()
     mixing: Mixing | None = None
+    calibration: MixingCalibration | None = None
     memory_bytes: int = 2**30
     document_template: str = DEFAULT_DOCUMENT_TEMPLATE
 
@@ -43,10 +48,12 @@ class Worker:
         self.options = options
         self._mixing = options.mixing
         self.scheduler = Scheduler(model, options.limits)
+        self.source = source or KVMemory(options.memory_bytes)
         self._contexts = ContextBuilder(
             model,
-            source or KVMemory(options.memory_bytes),
+            self.source,
             mixing=lambda: self._mixing,
+            gate=_gate(options.calibration),
             piece_tokens=options.limits.piece_tokens,
         )
         self._end_tokens = _end_tokens(model)
@@ -128,6 +135,14 @@ class Worker:
     def close(self, *, drain_s: float = 0.0) -> None:
         """End the scheduler; see ``Scheduler.close``."""
         self.scheduler.close(drain_s=drain_s)
+
+
+def _gate(calibration: MixingCalibration | None) -> dict[str, Any]:
+    """What answers say of why documents are encoded as they are."""
+    if calibration is None:
+        return {"gate": "not asked"}
+    passed = "passed" if calibration.accepted else "failed"
+    return {"gate": passed, "kl": calibration.kl, "kl_bound": calibration.bound}
 
 
 def _end_tokens(model: RotaryModel) -> frozenset[int]:

@@ -12,7 +12,7 @@ import uvicorn
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from ctxpress.engine.contexts import KVSource
+from ctxpress.engine.kv_source import KVSource
 from ctxpress.engine.loading import RotaryModel, wrap_model
 from ctxpress.engine.server import WorkerApp
 from ctxpress.engine.worker import Worker, WorkerOptions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from ctxpress.engine.generation import Finished, GenerationRequest, Piece
@@ -13,10 +13,16 @@ __all__ = ["EventStream", "generating"]
 
 
 class EventStream:
-    """What a generation tells, across from the engine's thread to an event loop."""
+    """What a generation tells, across from the engine's thread to an event loop.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    ``on_first`` is called in the loop when the first token is read.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, on_first: Callable[[], None] | None = None
+    ) -> None:
         self._loop = loop
+        self._on_first = on_first
         self._events: asyncio.Queue[Piece | Finished] = asyncio.Queue()
 
     def tell(self, event: Piece | Finished) -> None:
@@ -28,18 +34,27 @@ class EventStream:
 
     async def next(self) -> Piece | Finished:
         """The next event; the last one is a ``Finished``."""
-        return await self._events.get()
+        event = await self._events.get()
+        if self._on_first is not None and isinstance(event, Piece):
+            self._on_first()
+            self._on_first = None
+        return event
 
 
 @asynccontextmanager
 async def generating(
-    scheduler: Scheduler, request: GenerationRequest
+    scheduler: Scheduler,
+    request: GenerationRequest,
+    *,
+    on_first: Callable[[], None] | None = None,
 ) -> AsyncIterator[EventStream]:
     """A generation that is cancelled where its reader leaves, for whatever reason.
 
+    ``on_first``: see :class:`EventStream`.
+
     :raises EngineBusyError, EngineClosedError, ContextLengthError: see ``Scheduler.submit``.
     """
-    events = EventStream(asyncio.get_running_loop())
+    events = EventStream(asyncio.get_running_loop(), on_first)
     generation = scheduler.submit(request, events.tell)
     try:
         yield events

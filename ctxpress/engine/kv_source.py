@@ -1,0 +1,40 @@
+"""Where KV may be that was computed before: the contract of the engine's sources of KV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ctxpress.cache.chunk_key import CacheKey
+from ctxpress.cache.kv import KVBlock
+from ctxpress.cache.kv_report import KVReport
+from ctxpress.engine.generation import Work
+
+__all__ = ["KVSource", "KVStats"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KVStats:
+    """What a source holds in memory, and what became of blocks until now.
+
+    ``blocks``: by outcome, see the source's ``stats``. ``store``: of the store behind it, or None.
+    """
+
+    held_bytes: int = 0
+    blocks: Mapping[str, int] = field(default_factory=dict)
+    store: KVReport | None = None
+
+
+class KVSource(Protocol):
+    """This worker's memory, a store, both."""
+
+    def get(self, keys: Sequence[CacheKey]) -> Work[list[KVBlock | None]]:
+        """The blocks of ``keys``; yields what it waits for, returns None for what is not there."""
+
+    def put(self, key: CacheKey, block: KVBlock) -> None:
+        """Keep a block; does not wait and never fails."""
+
+    @property
+    def stats(self) -> KVStats:
+        """A snapshot, for metrics; from any thread."""
