@@ -116,6 +116,12 @@ BUILTIN_CODECS: Mapping[str, str | CodecFactory] = {
     "cachegen-3": "ctxpress.cache.codecs.cachegen:create",
     "cachegen-auto": "ctxpress.cache.codecs.cachegen:create",
     "kvtc": "ctxpress.cache.codecs.kvtc:create",
+    "kvtc-8x": "ctxpress.cache.codecs.kvtc:create",
+    "kvtc-12x": "ctxpress.cache.codecs.kvtc:create",
+    "kvtc-16x": "ctxpress.cache.codecs.kvtc:create",
+    "kvtc-24x": "ctxpress.cache.codecs.kvtc:create",
+    "kvtc-32x": "ctxpress.cache.codecs.kvtc:create",
+    "kvtc-64x": "ctxpress.cache.codecs.kvtc:create",
 }
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from ctxpress.cli import kv_inspect
+from ctxpress.cli import kv_calibration, kv_inspect
 
 __all__ = ["create_app"]
 
 
 def create_app() -> typer.Typer:
     """The commands on compressed KV."""
-    app = typer.Typer(no_args_is_help=True, help="Look into compressed KV.")
+    app = typer.Typer(no_args_is_help=True, help="Look into compressed KV, and calibrate codecs.")
+    app.command("calibrate")(kv_calibration.calibrate)
     app.command("inspect")(kv_inspect.inspect)
     return app

@@ -56,7 +56,13 @@ CASES = (
     CodecCase("cachegen-2", max_error=0.4),
     CodecCase("cachegen-3", max_error=0.3),
     CodecCase("cachegen-auto", max_error=0.6, calibrated=True),
-    CodecCase("kvtc", max_error=1.0, calibrated=True),
+    CodecCase("kvtc", max_error=0.7, calibrated=True),
+    CodecCase("kvtc-8x", max_error=0.5, calibrated=True),
+    CodecCase("kvtc-12x", max_error=0.7, calibrated=True),
+    CodecCase("kvtc-16x", max_error=0.8, calibrated=True),
+    CodecCase("kvtc-24x", max_error=0.9, calibrated=True),
+    CodecCase("kvtc-32x", max_error=1.1, calibrated=True),
+    CodecCase("kvtc-64x", max_error=1.1, calibrated=True),
 )
 
 

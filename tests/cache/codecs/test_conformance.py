@@ -62,8 +62,8 @@ def test_zeros_come_back_as_zeros(case: CodecCase, dtype: str) -> None:
     block = with_values(like, torch.zeros_like(like.keys))
     codec = case.codec(like)
     found = codec.decode(codec.encode(block))
-    assert float(found.keys.abs().max()) <= (1.0 if case.calibrated else 0)
-    assert float(found.values.abs().max()) <= (1.0 if case.calibrated else 0)
+    assert float(found.keys.abs().max()) <= (1.0 if case.name == "cachegen-auto" else 0)
+    assert float(found.values.abs().max()) <= (1.0 if case.name == "cachegen-auto" else 0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -204,7 +204,7 @@ def test_a_section_of_another_size_is_refused_by_name(case: CodecCase) -> None:
 def test_the_position_and_the_rotation_of_keys_are_kept(case: CodecCase, rotated: bool) -> None:
     block = make_block(position_start=70_000, keys_rotated=rotated)
     codec = case.codec(block)
-    if rotated and case.name == "kvtc":
+    if rotated and case.name.startswith("kvtc"):
         with pytest.raises(CodecError, match="rotated"):
             codec.encode(block)
         return
