@@ -12,9 +12,9 @@ from ctxpress.cache.codec import create_codec
 from ctxpress.cache.codecs.kvtc.measure import measure_calibration
 from ctxpress.cache.kv import KVBlock
 from ctxpress.engine.blocks import rounded, split
+from ctxpress.engine.kv_sampling import sample_kv
 from ctxpress.engine.loading import RotaryModel
 from ctxpress.engine.prefilling import prefill_rows
-from ctxpress.engine.kv_sampling import sample_kv
 from ctxpress.engine.scoring import score_tokens
 from ctxpress.errors import ConfigError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -20,8 +21,9 @@ _LEAST_NONZERO = 0.002  # rows with fewer integers than this that are not zero a
 _N_TABLES = 96
 _ROUNDS = 4
 _LEAST_DEVIATION = 0.1  # steps; a row of less never leaves zero
-_MOST_STEPS = 4096  # to the largest component: the finest step, so that LIMIT is out of reach
-_SEARCH_ROUNDS = 12
+_FINEST, _COARSEST = -12.0, 1.0  # of steps to the largest component, so that LIMIT is far
+_LEAST_COMPONENT = 1e-20
+_SEARCH_ROUNDS = 10
 _SEARCH_COMPONENTS = 2**20
 _COUNTED_COMPONENTS = 2**24
 
@@ -63,7 +65,7 @@ def fit_levels(
     few = _sample(components, _SEARCH_COMPONENTS)
     components = _sample(components, _COUNTED_COMPONENTS)
     static = static_tables(N_LEVELS).weights
-    steps = [_step_for(few, deviations, static, wanted, n_values) for wanted in bits_per_value]
+    steps = _steps_for(few, deviations, static, bits_per_value, n_values)
     counted = [
         [
             _counted(unit, deviation, step, static)
@@ -100,29 +102,37 @@ def _sample(components: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
     return [np.ascontiguousarray(unit[:, chosen]) for unit in components]
 
 
-def _step_for(
+def _steps_for(
     components: Sequence[np.ndarray],
     deviations: Sequence[np.ndarray],
     weights: np.ndarray,
-    wanted: float,
+    wanted: Sequence[float],
     n_values: int,
-) -> float:
-    """The step at which a value costs ``wanted`` bits, by bisection of its logarithm."""
-    largest = max(1e-30, *(float(np.abs(unit).max(initial=0)) for unit in components))
-    low, high = np.log2(largest / _MOST_STEPS), np.log2(largest * 2)
-    n_tokens = components[0].shape[1]
-    for _ in range(_SEARCH_ROUNDS):
-        middle = (low + high) / 2
+) -> list[float]:
+    """The steps at which a value costs the ``wanted`` bits, by bisection of their logarithms."""
+    largest = max(_LEAST_COMPONENT, *(float(np.abs(unit).max(initial=0)) for unit in components))
+    n_all = components[0].shape[1] * n_values
+
+    @cache  # the searches begin at the same steps
+    def bits_at(exponent: float) -> float:
+        step = largest * 2.0**exponent
         units = [
-            _counted(unit, deviation, float(2**middle), weights)
+            _counted(unit, deviation, step, weights)
             for unit, deviation in zip(components, deviations, strict=True)
         ]
-        bits = sum(_price(unit.counts, unit.chosen, weights) for unit in units)
-        if bits / n_tokens / n_values > wanted:
-            low = middle
-        else:
-            high = middle
-    return float(2**high)
+        return sum(_price(unit.counts, unit.chosen, weights) for unit in units) / n_all
+
+    steps = []
+    for bits in wanted:
+        low, high = _FINEST, _COARSEST
+        for _ in range(_SEARCH_ROUNDS):
+            middle = (low + high) / 2
+            if bits_at(middle) > bits:
+                low = middle
+            else:
+                high = middle
+        steps.append(largest * 2.0**high)
+    return steps
 
 
 def _counted(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ctxpress.cache.calibration import Calibration
+from ctxpress.cache.codecs.cachegen_steps import step_for_bits
 from ctxpress.cache.codecs.kvtc.levels import RATE_WEIGHT, Level, fit_levels
 from ctxpress.cache.codecs.kvtc.moments import KVShape, UnitMoments
 from ctxpress.cache.codecs.kvtc.transform import UnitTransform, fit_transform
@@ -21,6 +22,7 @@ __all__ = ["RATIOS", "measure_calibration"]
 RATIOS = (8, 12, 16, 24, 32, 64)  # against 16 bits a value, of the levels kvtc-8x and so on
 MAX_GROUP_VALUES = 2048
 _DEFAULT_RATIO = 12
+_CACHEGEN_BITS = 1.9  # a value, of cachegen-auto
 _LEAST_HEAD_COST = 1e-3  # of the mean of all heads
 
 
@@ -167,16 +169,18 @@ def _unit_arrays(
 def _channel_arrays(
     shape: KVShape, units: list[Unit], moments: list[UnitMoments], floor: float
 ) -> dict[str, np.ndarray]:
-    """Mean, standard deviation and cost of every channel by itself: for ``cachegen-auto``."""
+    """Mean, standard deviation and cost of every channel by itself, and a step: cachegen-auto's."""
     dims = (shape.n_layers, 2, shape.n_kv_heads, shape.head_dim)
     columns = {
         "mean": [moment.mean for moment in moments],
         "std": [moment.covariance.diagonal().clamp_min(0).sqrt() for moment in moments],
-        "cost": [moment.cost(floor=floor, ridge=0.02).diagonal() for moment in moments],
+        "cost": [moment.cost(floor=floor).diagonal() for moment in moments],
     }
+    wholes = {name: torch.cat(parts).view(dims).float().numpy() for name, parts in columns.items()}
     arrays = {}
-    for name, parts in columns.items():
-        whole = torch.cat(parts).view(dims).float().numpy()
+    for name, whole in wholes.items():
         arrays[f"cachegen/key_{name}"] = whole[:, 0]
         arrays[f"cachegen/value_{name}"] = whole[:, 1]
+    step = step_for_bits(wholes["std"], wholes["cost"], _CACHEGEN_BITS)
+    arrays["cachegen/step"] = np.array([step], np.float32)
     return arrays

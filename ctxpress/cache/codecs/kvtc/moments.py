@@ -100,5 +100,6 @@ class UnitMoments:
 
     def _relative_cost(self) -> torch.Tensor:
         variance = self.covariance.diagonal().view(-1, self.head_dim).mean(1)
-        least = variance.max().clamp_min(1e-30) * 1e-6
+        largest = float(variance.max())
+        least = 1e-6 * largest if largest > 0 else 1.0
         return torch.diag((1 / variance.clamp_min(least)).repeat_interleave(self.head_dim))
