@@ -184,7 +184,9 @@ def _unit_plan(
     )
     if not fits:
         raise ValueError(f"unit {index}")
-    reach = float(np.sqrt(np.square(forward.astype(np.float64)).sum(axis=1)).max()) if n_rows else 0.0
+    reach = (
+        float(np.sqrt(np.square(forward.astype(np.float64)).sum(axis=1)).max()) if n_rows else 0.0
+    )
     largest = np.abs(basis.astype(np.float64)).sum(axis=0) * 129 * 65 * np.abs(scale)
     return UnitPlan(
         unit=unit,
