@@ -24,7 +24,8 @@ def test_the_kv_is_that_of_a_prefill() -> None:
         assert torch.allclose(block.values, wanted.values, atol=1e-5)
         assert block.identity == wanted.identity
         assert slopes.keys.shape == block.keys.shape
-        assert bool((slopes.keys != 0).any()) and bool((slopes.values != 0).any())
+        assert bool((slopes.keys != 0).any())
+        assert bool((slopes.values != 0).any())
 
 
 def test_what_stands_behind_a_shorter_target_does_not_count() -> None:

@@ -60,9 +60,9 @@ CASES = (
     CodecCase("kvtc-8x", max_error=0.5, calibrated=True),
     CodecCase("kvtc-12x", max_error=0.7, calibrated=True),
     CodecCase("kvtc-16x", max_error=0.8, calibrated=True),
-    CodecCase("kvtc-24x", max_error=0.9, calibrated=True),
-    CodecCase("kvtc-32x", max_error=1.1, calibrated=True),
-    CodecCase("kvtc-64x", max_error=1.1, calibrated=True),
+    CodecCase("kvtc-24x", max_error=1.2, calibrated=True),
+    CodecCase("kvtc-32x", max_error=1.2, calibrated=True),
+    CodecCase("kvtc-64x", max_error=1.2, calibrated=True),
 )
 
 

@@ -120,7 +120,8 @@ def _steps_for(
             _counted(unit, deviation, step, weights)
             for unit, deviation in zip(components, deviations, strict=True)
         ]
-        return sum(_price(unit.counts, unit.chosen, weights) for unit in units) / n_all
+        bits = sum(_price(unit.counts, unit.chosen, weights) for unit in units)
+        return float(bits / n_all)
 
     steps = []
     for bits in wanted:
