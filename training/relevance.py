@@ -32,7 +32,7 @@ def fit_relevance(scorer: OnnxTokenScorer, items: Sequence[Item]) -> dict[str, f
     for item in items:
         texts = [Titled(*pair) for pair in zip(item.passages, item.titles, strict=True)]
         sentences = [split_sentences(text.text) for text in texts]
-        bm25 = np.array([found.score for found in words.score(item.question, texts)])
+        bm25 = words.text_scores(item.question, texts).astype(np.float64)
         bm25 /= max(float(bm25.max()), 1e-9)
         evidence = joint.of(item.question, texts, sentences)
         for ranges, rows, share, quoted in zip(sentences, evidence, bm25, item.quoted, strict=True):

@@ -215,8 +215,7 @@ class CascadeScorer:
         self, question: str, texts: Sequence[Titled], checkpoint: Callable[[], None] | None
     ) -> npt.NDArray[np.float32]:
         """BM25 of each text as a share of the best one's, in [0, 1]."""
-        found = self._words.score(question, texts, checkpoint=checkpoint)
-        scores = np.array([one.score for one in found], np.float32)
+        scores = self._words.text_scores(question, texts, checkpoint=checkpoint)
         best = float(scores.max()) if len(scores) else 0.0
         return scores / np.float32(best) if best > 0 else np.zeros_like(scores)
 
