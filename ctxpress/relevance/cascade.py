@@ -21,6 +21,7 @@ from ctxpress.relevance.bm25 import BM25Scorer
 from ctxpress.relevance.joint import ANSWER, QUOTE, Evidence, JointEvidence
 from ctxpress.relevance.scorer import Relevance, Titled, relevance_of
 from ctxpress.relevance.sentences import split_sentences
+from ctxpress.relevance.speech import conversations, with_surroundings
 
 __all__ = ["CascadeScorer", "RelevanceMix"]
 
@@ -33,9 +34,9 @@ _READ_OF_KEPT = 1.5
 class RelevanceMix:
     """Weights of a sentence's logit; they belong to the encoder's weights and ship with them.
 
-    `quote` weighs its mean logit of being quoted, `answer` its largest of being an answer, `bm25`
-    its text's BM25 as a share of the best text's. `unread` is the logit of sentences that were not
-    read, to which `bm25` is added as well. Fitted by `training.relevance`.
+    `quote` weighs the mean logit of being quoted in its best stretch, `answer` its largest of being
+    an answer, `bm25` its text's BM25 as a share of the best text's. `unread` is the logit of
+    sentences that were not read, to which `bm25` is added as well. Fitted by `training.relevance`.
     """
 
     quote: float
@@ -133,9 +134,9 @@ class CascadeScorer:
         joint: JointEvidence,
         mix: RelevanceMix,
         *,
-        read_at_least: int = 6,
+        read_at_least: int = 8,
         read_at_most: int = 64,
-        sure: float = 0.7,
+        sure: float = 0.8,
     ) -> None:
         self._joint = joint
         self._mix = mix
@@ -148,7 +149,7 @@ class CascadeScorer:
     def identity(self) -> str:
         """Algorithm versions, model and settings."""
         settings = f"{self._read_at_least}-{self._read_at_most}-{self._sure}"
-        return f"cascade/1/{settings}/{self._words.identity}/{self._joint.identity}/{self._mix}"
+        return f"cascade/2/{settings}/{self._words.identity}/{self._joint.identity}/{self._mix}"
 
     @property
     def languages(self) -> frozenset[str] | None:
@@ -200,6 +201,7 @@ class CascadeScorer:
         numbers = [int(number) for number in order[: self._read_at_most]]
         if first and read(numbers[:first]) < _logit(self._sure) and first < len(numbers):
             read(numbers[first:])
+        values = with_surroundings(conversations(texts, sentences), values)
         return [
             relevance_of(ranges, _chances(logits), calibrated=True)
             for ranges, logits in zip(sentences, values, strict=True)
