@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ctxpress.relevance.scorer import Relevance, Titled
 from ctxpress.relevance.sentences import split_sentences
-from ctxpress.relevance.words import words_of
+from ctxpress.relevance.words import words_among, words_of
 
 __all__ = ["BM25Scorer"]
 
@@ -128,4 +128,4 @@ def _ids(text: str, vocabulary: dict[str, int]) -> list[int]:
     They only count for the length, so the index is as small as the question.
     """
     other = len(vocabulary)
-    return [vocabulary.get(word, other) for word in words_of(text)]
+    return [other if word is None else vocabulary[word] for word in words_among(text, vocabulary)]
