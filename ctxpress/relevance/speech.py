@@ -29,6 +29,8 @@ _SURROUNDINGS = 2.0
 """Logits by which the mean around a turn counts for more than a turn's own."""
 _MIN_TURNS = 8
 """Fewer are no conversation that has stretches."""
+_MOST_BEFORE = 0.25
+"""Part of a transcript that may stand before the first turn: a heading, who was there."""
 _SPEAKER = re.compile(r"\s*([^\W\d_][^\n:]{0,60}):\s")
 
 
@@ -49,9 +51,10 @@ def conversations(
     """The turns of each conversation in `texts`, in order; none where nobody speaks.
 
     A turn begins at a sentence that begins with a name and a colon. A text of many turns is a
-    conversation, and so are neighbouring texts of one turn each that have no title, or the same. In
-    a conversation there are at least eight turns, and speakers speak again: what is called
-    by another name on every line is a list.
+    conversation, whatever little stands before the first, and so are neighbouring texts of one
+    turn each that have no title, or the same. In a conversation there are at least eight turns, of
+    two speakers or more, and they speak again: what is called by another name on every line is
+    a list.
     """
     found: list[list[Turn]] = []
     run: list[Turn] = []
@@ -70,13 +73,16 @@ def conversations(
 
 
 def _turns(number: int, text: str, sentences: Sequence[Range]) -> Iterator[Turn]:
-    """The turns of one text that begins with one; none of any other."""
+    """The turns of one text; none where it does not begin with them, or nearly so."""
     starts = [
         (index, match[1])
         for index, sentence in enumerate(sentences)
         if (match := _SPEAKER.match(text, sentence.start, sentence.end))
     ]
-    if not starts or starts[0][0] != 0:
+    if not starts:
+        return
+    before = sentences[starts[0][0]].start
+    if before and (len(starts) == 1 or before > _MOST_BEFORE * len(text)):
         return
     stops = [index for index, _ in starts[1:]] + [len(sentences)]
     for (first, speaker), stop in zip(starts, stops, strict=True):
@@ -86,7 +92,7 @@ def _turns(number: int, text: str, sentences: Sequence[Range]) -> Iterator[Turn]
 
 def _is_conversation(turns: Sequence[Turn]) -> bool:
     speakers = {turn.speaker for turn in turns}
-    return len(turns) >= _MIN_TURNS and 2 * len(speakers) <= len(turns)
+    return len(turns) >= _MIN_TURNS and 2 <= len(speakers) <= len(turns) / 2
 
 
 def with_surroundings(

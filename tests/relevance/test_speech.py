@@ -43,6 +43,14 @@ def test_a_text_of_many_turns_is_one_by_itself() -> None:
     assert found_in([other, transcript]) == [[(1, 2 * n, 2 * n + 2) for n in range(12)]]
 
 
+def test_a_heading_may_stand_before_the_first_turn() -> None:
+    heading = "Transcript, Tuesday, room 4. Recording begins at nine.\n\n"
+    assert found_in([Titled(heading + "\n".join(spoken(12)))]) == [
+        [(0, 2 * n + 2, 2 * n + 4) for n in range(12)]
+    ]
+    assert found_in([Titled(heading * 20 + "\n".join(spoken(12)))]) == []
+
+
 @pytest.mark.parametrize(
     "texts",
     [
@@ -53,8 +61,9 @@ def test_a_text_of_many_turns_is_one_by_itself() -> None:
         [Titled("The boiler is old. It was built in 1987.") for _ in range(20)],
         [Titled("\n".join(f"Field {n}: value {n}" for n in range(20)))],
         [Titled("See the note: it says more. Note: it rains. Then: go.") for _ in range(20)],
+        [Titled("Note: the server must be restarted. Then it works.") for _ in range(20)],
     ],
-    ids=["none", "empty", "few", "other titles", "prose", "a list", "colons"],
+    ids=["none", "empty", "few", "other titles", "prose", "a list", "colons", "notes"],
 )
 def test_what_is_none(texts: list[Titled]) -> None:
     assert found_in(texts) == []
