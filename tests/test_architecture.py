@@ -26,11 +26,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "languages": {"document", "models", "stage"},
     "stage": {"document", "errors"},
     "report": {"stage"},
-    "hookspecs": {"relevance", "report", "resources", "stage"},
+    "hookspecs": {"cache", "relevance", "report", "resources", "stage"},
     "relevance": {"document", "errors", "models", "nearest"},
     "laws": {"document", "elements", "errors", "languages", "lossless", "stage"},
     "lossless": {"document", "errors"},
     "cache": {"errors", "nearest"},
+    "engine": {"cache", "document", "errors", "models", "nearest"},
     "tokens": {"models", "stage", "token_estimate", "token_features", "token_files"},
     "token_estimate": {"token_features"},
     "token_features": set(),
@@ -46,9 +47,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_problems": {"config", "errors", "nearest", "yaml_source"},
     "config_schema": {"config"},
     "config_file": {"config", "config_problems", "errors", "manager", "nearest", "yaml_source"},
-    "manager": CORE | {"hookspecs", "plugins", "relevance", "work"},
+    "manager": CORE | {"cache", "hookspecs", "plugins", "registrations", "relevance", "work"},
+    "registrations": CORE | {"cache", "hookspecs", "relevance"},
     # Measures pipelines from outside: through the SDK, with documents built as the SDK builds them.
-    "evaluation": {"document", "errors", "formats", "passages", "results", "sdk", "stage"},
+    "evaluation": {"cache", "document", "engine", "errors"}
+    | {"formats", "passages", "results", "sdk", "stage"},
     # Adapters over the SDK.
     "integrations": {"arrangement", "document", "errors", "nearest", "results", "sdk", "waiting"},
 }
