@@ -126,7 +126,8 @@ class CascadeScorer:
 
     The encoder reads chunks by falling BM25: first `read_at_least`, or one and a half times what
     the caller is going to keep. Where a sentence in them is of use with a chance of `sure`, that is
-    all; else it reads on, up to `read_at_most` chunks.
+    all; else it reads on, up to `read_at_most` chunks. In conversations, what was said around a
+    sentence counts for it (`speech`); these chances are an order more than estimates.
     """
 
     def __init__(
