@@ -169,7 +169,12 @@ def measure_peer(peer: str, data: Data, how: How, folder: Path) -> Row:
         np.save(folder / "levels.npy", levels)
         script = str(Path(__file__).resolve().parent / "kv_codec_peer.py")
         command = [peer, "-I", script, str(folder / "symbols.npy"), str(folder / "levels.npy")]
-        done = subprocess.run([*command, str(how.runs), how.clock], capture_output=True, text=True)
+        done = subprocess.run(
+            [*command, str(how.runs), how.clock],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
+        )
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
             return Row(PEER_NAME, 1, problem=reason)

@@ -82,7 +82,7 @@ class RotaryModel:
         """
         if self.tokenizer is None:
             raise ModelError(f"{self.name}: came without a tokenizer")
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
 

@@ -12,7 +12,7 @@ from ctxpress.evaluation.plots import drawing
 __all__ = ["kv_table", "plot_kv_quality"]
 
 _INCHES = (7.6, 4.8)
-_FAMILY = re.compile(r"^[a-z]+\d*")
+_FAMILY = re.compile(r"^[a-z]+")
 _STYLES = (
     ("#0072B2", "o", "-"), ("#D55E00", "s", "-"), ("#009E73", "D", "-."), ("#E69F00", "v", "--"),
     ("#CC79A7", "^", ":"), ("#56B4E9", "P", "-"), ("#666666", "x", ":"),
@@ -60,7 +60,10 @@ def plot_kv_quality(measures: Sequence[KVMeasure], path: Path) -> None:
                 bits, losses, yerr=(below, above), color=colour, marker=marker, linestyle=style,
                 markersize=7, linewidth=1.8, capsize=3, label=family,
             )  # fmt: skip
+            named = {}  # a default level and the one that it stands for are one point
             for measure, loss in zip(own, losses, strict=True):
+                named.setdefault((measure.bits_per_value, loss), measure)
+            for (_, loss), measure in named.items():
                 axes.annotate(
                     measure.name, (measure.bits_per_value, loss), xytext=(5, 6),
                     textcoords="offset points", fontsize=8.5,

@@ -42,6 +42,7 @@ HELD_OUT_OF = 4
 """One of so many (entity, attribute, value) combinations is held out of training."""
 
 _HEADER_TOKENS = 4  # "Document", ":", " Marlow", "\n"
+_FILLER_TOKENS = 8  # "The old tower stood near the lamp."
 _MAX_COUNT = 9
 
 
@@ -55,7 +56,8 @@ class ContextTask:
     documents: tuple[str, ...]
     """Each begins with `Document: <title>` and ends with a line break."""
     questions: tuple[str, ...]
-    """Each ends where the answer starts: `Question: What is the code of Marlow?\\nAnswer:`."""
+    """Each ends where the answer starts: `Question: What is the code of Marlow?\\nAnswer: The code
+    of Marlow is`."""
     answers: tuple[str, ...]
     """What stands between the question and the next line break, stripped."""
 
@@ -72,7 +74,7 @@ class _Fact:
 
     @property
     def question(self) -> str:
-        return f"Question: What is the {self.attribute} of {self.entity}?\nAnswer:"
+        return _question(f"{self.attribute} of {self.entity}")
 
     @property
     def n_tokens(self) -> int:
@@ -170,9 +172,9 @@ class _Maker:
         """A document of these sentences in any order, filled up to about `document_tokens`."""
         left = self.document_tokens - _HEADER_TOKENS - n_tokens
         mixed = list(sentences)
-        while left >= 9:
+        while left >= _FILLER_TOKENS:
             mixed.append(self._filler())
-            left -= 9
+            left -= _FILLER_TOKENS
         self.rng.shuffle(mixed)
         return f"Document: {title}\n{' '.join(mixed)}\n"
 
@@ -186,6 +188,12 @@ class _Maker:
 
     def names(self, count: int) -> list[str]:
         return self.rng.sample(NAMES, count)
+
+
+def _question(thing: str) -> str:
+    # The answer begins with the words of the question, as the facts do: what precedes a value in
+    # a document precedes it here, so that a small model may find it by what precedes.
+    return f"Question: What is the {thing}?\nAnswer: The {thing} is"
 
 
 def _task(kind: TaskKind, documents: list[str], asked: list[tuple[str, str]]) -> ContextTask:
@@ -234,7 +242,7 @@ def _two_hop(maker: _Maker, n_documents: int, n_questions: int) -> ContextTask:
     asked = []
     for name in rng.sample(names, min(n_documents, n_questions)):
         fact = facts[friends[name]]
-        question = f"Question: What is the {fact.attribute} of the friend of {name}?\nAnswer:"
+        question = _question(f"{fact.attribute} of the friend of {name}")
         asked.append((question, fact.value))
     return _task("two_hop", documents, asked)
 
@@ -270,7 +278,7 @@ def _copying(maker: _Maker, n_documents: int, n_questions: int) -> ContextTask:
         words = " ".join(rng.sample(NOUNS, rng.randint(3, 6)))
         sentence = f"The note of {name} is {words}."
         documents.append(maker.document(name, [sentence], 6 + words.count(" ") + 1))
-        asked.append((f"Question: What is the note of {name}?\nAnswer:", words))
+        asked.append((_question(f"note of {name}"), words))
     return _task("copying", documents, rng.sample(asked, min(n_documents, n_questions)))
 
 
@@ -278,7 +286,7 @@ def _counting(maker: _Maker, n_documents: int, n_questions: int) -> ContextTask:
     rng = maker.rng
     attribute = rng.choice(list(VALUES))
     most = min(_MAX_COUNT, n_documents)
-    asked_values = rng.sample(VALUES[attribute], min(n_questions, 3))
+    asked_values = rng.sample(VALUES[attribute], min(n_questions, MAX_QUESTIONS))
     counts: dict[str, int] = {}
     left = n_documents
     for value in asked_values:

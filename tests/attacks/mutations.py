@@ -14,6 +14,7 @@ TEXTS = (
     "raw",
     "int8",
     "int4",
+    "cachegen-2",
     "float32",
     "bfloat16",
     "float16",

@@ -13,6 +13,7 @@ import zstandard
 from ctxpress.cache.codecs.entropy import decode_symbols, encode_symbols
 from ctxpress.errors import CorruptContainerError
 
+pytestmark = pytest.mark.timeout(300)  # the first one waits for kernels to be compiled
 SHAPE, N_LEVELS = (8, 512), 16
 N_BYTES = 8 * 512 // 2  # zstd sees two symbols a byte
 PACKED, ZSTD, RANS = b"\0", b"\1", b"\2"

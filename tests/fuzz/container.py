@@ -3,7 +3,7 @@
 ::
 
     pip install atheris
-    python -m tests.fuzz.container -max_total_time=600 -rss_limit_mb=4096 [corpus folder]
+    python -m tests.fuzz.container -max_total_time=600 -len_control=0 -max_len=2048
 
 An input is either a container as it stands, or choices for :mod:`tests.attacks.mutations`, which
 makes the checksums right, so that the inner layers are reached. Whatever is raised but a
@@ -13,6 +13,7 @@ CodecError ends the run, with the input in a file ``crash-…``. What was found 
 
 from __future__ import annotations
 
+import importlib
 import sys
 import warnings
 
@@ -20,7 +21,11 @@ import atheris
 
 with atheris.instrument_imports(include=["ctxpress.cache"]):
     from ctxpress.cache import decode_container
+    from ctxpress.cache.codec import BUILTIN_CODECS
     from ctxpress.errors import CodecError
+
+    for place in BUILTIN_CODECS.values():
+        importlib.import_module(str(place).partition(":")[0])
 
 from tests.attacks.mutations import mutated
 from tests.cache.codecs.cases import CASES, make_block

@@ -70,10 +70,11 @@ class ValueFiles:
         """Delete what a crash left behind: files that are not ``held`` and an hour old."""
         known = set(held)
         before_s = time.time() - _ORPHAN_AGE_S
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(self._folder):
-                if entry.name not in known and entry.stat().st_mtime < before_s:
-                    self.remove((entry.name,))
+        with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # another process was faster
+                    if entry.name not in known and entry.stat().st_mtime < before_s:
+                        self.remove((entry.name,))
 
 
 def _write_all(descriptor: int, parts: Sequence[Buffer]) -> None:

@@ -172,8 +172,8 @@ class RedisCluster:
             if slot.isascii() and slot.isdecimal() and len(slot) < 6 and int(slot) < _SLOTS:
                 self._slots[int(slot)] = moved
                 return True
-        if isinstance(reply, ServerError) and reply.code == "CLUSTERDOWN":
-            self._forget_map()
+        if isinstance(reply, ServerError) and reply.code in ("CLUSTERDOWN", "MOVED"):
+            self._forget_map()  # a MOVED that does not say where to
         return _redirect(reply, "ASK") is not None
 
     def _nodes_of(self, command: Command) -> list[Node]:

@@ -28,7 +28,7 @@ CONTROLLER = "controller"
 UNINSURED = "controller, stress 1"
 RELEASED, PUBLISHED = "released rule", "published rule"
 TEXT = "all text"
-TIGHTENING = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+TIGHTENING = (0.85, 0.7, 0.55, 0.4, 0.25, 0.1)
 
 Runner = Callable[[World], Outcome]
 
@@ -133,7 +133,7 @@ def _rule(setting: Setting, rule: Rule, factor: float = 1.0) -> Runner:
             prior_bytes_per_ms=setting.prior_bytes_per_ms,
             prefill_ms=prefill_ms,
         )
-        return run_policy(world, policy)
+        return run_policy(world, policy, tick_ms=None)
 
     return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,17 +71,20 @@ class Policy(Protocol):
         """It is recomputed."""
 
 
-def run_policy(world: World, policy: Policy) -> Outcome:
+def run_policy(world: World, policy: Policy, *, tick_ms: float | None = TICK_MS) -> Outcome:
     """Let ``policy`` load the context of ``world``.
+
+    ``tick_ms``: how often it is asked whether a transfer is still worth its while; ``None`` for
+    policies that never give up.
 
     :raises RuntimeError: it stops before every chunk is in place.
     """
-    return _Run(world, policy).outcome()
+    return _Run(world, policy, math.inf if tick_ms is None else tick_ms).outcome()
 
 
 class _Run:
-    def __init__(self, world: World, policy: Policy) -> None:
-        self.world, self.policy = world, policy
+    def __init__(self, world: World, policy: Policy, tick_ms: float) -> None:
+        self.world, self.policy, self.tick_ms = world, policy, tick_ms
         self.events: list[tuple[float, int, str, int]] = []  # time, order, what, chunk or flight
         self.order = itertools.count()
         self.done: list[str | None] = [None] * len(world.chunks)  # level, or empty for text
@@ -132,15 +136,15 @@ class _Run:
                     self.world.trace.arrival_ms(transfer.chunk, np.array(now), transfer.size_bytes)
                 )
                 self.at(arrival, "arrived", self.flights)
-                if arrival > now + TICK_MS:
-                    self.at(now + TICK_MS, "ticked", self.flights)
+                if arrival > now + self.tick_ms:
+                    self.at(now + self.tick_ms, "ticked", self.flights)
 
     def ticked(self, now: float, number: int) -> None:
         if number != self.flights or self.flight is None:
             return
         moved = self.world.trace.moved_bytes(self.flight.chunk, self.flight_began, now)
         if self.policy.keep_transfer(now, moved):
-            self.at(now + TICK_MS, "ticked", number)
+            self.at(now + self.tick_ms, "ticked", number)
         else:
             self.bytes += moved
             self.flight = None

@@ -33,7 +33,8 @@ from tests.cache.codecs.cases import (
     with_values,
 )
 
-pytestmark = every_codec
+# Whichever test comes first waits for kernels to be compiled.
+pytestmark = [every_codec, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -15,6 +15,8 @@ from ctxpress.errors import CodecError, CorruptContainerError
 from tests.attacks.mutations import mutated
 from tests.cache.codecs.cases import CASES, CodecCase, every_codec, make_block, with_values
 
+# Whichever test comes first waits for kernels to be compiled.
+pytestmark = pytest.mark.timeout(300)
 MOST_BYTES = 2**22
 SHAPES = ((3, 2, 17, 16), (1, 1, 3, 5), (2, 2, 0, 8), (2, 1, 40, 33))
 fuzzed = settings(deadline=None, suppress_health_check=list(HealthCheck))
