@@ -66,17 +66,18 @@ def passages_of(document: ContextDocument) -> tuple[Passage, ...]:
     Blocks without a source are not documents; documents without text are left out.
     """
     groups: list[tuple[str, list[tuple[int, int]]]] = []
-    elements: dict[str, list[tuple[int, int]]] = {}
+    elements: dict[tuple[str, int | None], list[tuple[int, int]]] = {}
     for index, block in enumerate(document.blocks):
         if block.dropped:
             continue
-        if block.element is not None and any(span.source for span in block.spans):
+        if block.array is not None and any(span.source for span in block.spans):
             spots = [(index, number) for number in range(len(block.spans))]
-            if block.element in elements:
-                elements[block.element] += spots
+            element = (block.array, block.index)
+            if element in elements:
+                elements[element] += spots
             else:
-                elements[block.element] = spots
-                groups.append((_row(block.element.rpartition("/")[0], block, spots), spots))
+                elements[element] = spots
+                groups.append((_row(block.array, block, spots), spots))
             continue
         groups += [(_row(block.pointer, block, spots), spots) for spots in _stretches(index, block)]
     groups = _as_they_stand(document, groups)
@@ -172,11 +173,11 @@ def _by_holder(
     texts: dict[int, list[T]] = {}
     arrays: dict[str, list[T]] = {}
     for passage, item in items:
-        element = document.blocks[passage.blocks[0]].element
-        if element is None:
+        array = document.blocks[passage.blocks[0]].array
+        if array is None:
             texts.setdefault(passage.blocks[0], []).append(item)
         else:
-            arrays.setdefault(element.rpartition("/")[0], []).append(item)
+            arrays.setdefault(array, []).append(item)
     return texts, arrays
 
 
@@ -297,7 +298,8 @@ def _array_may_empty(array: str, blocks: Sequence[Block], members: Iterable[Pass
 def _place_elements(
     blocks: list[Block], passages: Sequence[Passage], row: _Row, cuts: _Cuts
 ) -> None:
-    places = sorted(_place(blocks[passages[number].blocks[0]]) for number in row.members)
+    standing = (blocks[passages[number].blocks[0]].place for number in row.members)
+    places = sorted(place for place in standing if place is not None)
     slots = dict(zip(row.wanted, places, strict=False))
     for number in row.members:
         passage = passages[number]
@@ -306,7 +308,7 @@ def _place_elements(
             if number not in slots:
                 blocks[index] = block.without_text()
                 continue
-            slot = slots[number] if slots[number] != _index(block) else None
+            slot = slots[number] if slots[number] != block.index else None
             own = [
                 (at, span) for at, span in enumerate(block.spans) if span.source == passage.source
             ]
@@ -314,15 +316,6 @@ def _place_elements(
             if not any(span.text.strip() for span in spans):
                 spans = block.spans  # of several texts, none may become blank
             blocks[index] = dataclasses.replace(block, spans=spans, slot=slot)
-
-
-def _index(block: Block) -> int:
-    return int((block.element or "/0").rpartition("/")[2])
-
-
-def _place(block: Block) -> int:
-    """Where the block's element stands by now."""
-    return _index(block) if block.slot is None else block.slot
 
 
 def _with_stretches(

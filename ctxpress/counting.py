@@ -11,10 +11,11 @@ from concurrent.futures import Executor
 from ctxpress.aside import INLINE_SIZE, aside
 from ctxpress.stage import TokenCounter
 
-__all__ = ["CountCache", "Counting"]
+__all__ = ["CachedCounter", "CountCache", "Counting"]
 
 _COUNT_COST = INLINE_SIZE // 2_000  # how many times slower counting is than other work on a text
 _TEXT_COST = 100  # what counting a short text takes, in characters
+_WORTH_REMEMBERING = 256  # characters
 
 
 class CountCache:
@@ -44,6 +45,40 @@ class CountCache:
                 self._counts.popitem(last=False)
 
 
+class CachedCounter:
+    """A `TokenCounter` that stages are given: what was counted before is looked up.
+
+    Only longer texts are remembered: those that a stage tries are many, short, and rarely seen
+    again.
+    """
+
+    def __init__(self, counter: TokenCounter, cache: CountCache) -> None:
+        self._counter = counter
+        self._cache = cache
+        self._salt = _salt(counter)
+
+    @property
+    def identity(self) -> str:
+        """The counter's."""
+        return self._counter.identity
+
+    @property
+    def estimated(self) -> bool:
+        """The counter's."""
+        return self._counter.estimated
+
+    def count(self, text: str) -> int:
+        """Tokens in ``text``."""
+        if len(text) < _WORTH_REMEMBERING:
+            return self._counter.count(text)
+        key = _key(self._salt, text)
+        count = self._cache.get(key)
+        if count is None:
+            count = self._counter.count(text)
+            self._cache.put(key, count)
+        return count
+
+
 class Counting:
     """One request's way to count: ``counter`` behind ``cache``, long work in ``executor``."""
 
@@ -51,12 +86,19 @@ class Counting:
         self.counter = counter
         self._cache = cache
         self._executor = executor
-        self._salt = counter.identity.encode() + b"\0"
+        self._salt = _salt(counter)
+
+    @property
+    def for_stages(self) -> TokenCounter:
+        """The counter behind the same cache, for code that runs in a thread."""
+        return CachedCounter(self.counter, self._cache)
 
     async def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of every text, in order."""
         size = sum(map(len, texts))
-        keys = await aside(self._executor, size // 10, lambda: [self._key(text) for text in texts])
+        keys = await aside(
+            self._executor, size // 10, lambda: [_key(self._salt, text) for text in texts]
+        )
         counts = [self._cache.get(key) for key in keys]
         missing = [i for i, count in enumerate(counts) if count is None]
         if missing:
@@ -78,6 +120,11 @@ class Counting:
             lambda: [self.counter.count(text) for text in texts],
         )
 
-    def _key(self, text: str) -> bytes:
-        data = text.encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(self._salt + data, digest_size=16).digest()
+
+def _salt(counter: TokenCounter) -> bytes:
+    return counter.identity.encode() + b"\0"
+
+
+def _key(salt: bytes, text: str) -> bytes:
+    data = text.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(salt + data, digest_size=16).digest()

@@ -172,6 +172,21 @@ class Block:
         return tuple(merged)
 
     @property
+    def array(self) -> str | None:
+        """The pointer of the array that holds ``element``."""
+        return None if self.element is None else self.element.rpartition("/")[0]
+
+    @property
+    def index(self) -> int | None:
+        """The index of ``element`` in its array, in the body as it came."""
+        return None if self.element is None else int(self.element.rpartition("/")[2])
+
+    @property
+    def place(self) -> int | None:
+        """The index in its array at which ``element`` stands by now."""
+        return self.index if self.slot is None else self.slot
+
+    @property
     def opaque(self) -> bool:
         """Whether this block only counts for the conversation's hash."""
         return not self.spans and not self.dropped

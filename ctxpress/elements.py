@@ -44,9 +44,8 @@ def arrangements(blocks: Iterable[Block], *, whole: bool = True) -> tuple[Arrang
     """
     arrays: dict[str, dict[int, list[Block]]] = {}
     for block in blocks:
-        if block.element is not None:
-            array, _, index = block.element.rpartition("/")
-            arrays.setdefault(array, {}).setdefault(int(index), []).append(block)
+        if block.array is not None and block.index is not None:
+            arrays.setdefault(block.array, {}).setdefault(block.index, []).append(block)
     return tuple(_arrangement(array, elements, whole) for array, elements in arrays.items())
 
 
@@ -83,7 +82,7 @@ def consistent(blocks: Sequence[Block], originals: Sequence[Block]) -> list[Bloc
         return list(blocks)
     return [
         block
-        if block.element is None or block.element.rpartition("/")[0] not in wrong
+        if block.array not in wrong
         else (old if block.dropped else dataclasses.replace(block, slot=None))
         for block, old in zip(blocks, originals, strict=True)
     ]

@@ -64,7 +64,8 @@ def _mask_block(
     block: Block, languages: frozenset[str], foreign: set[str], of_document: Callable[[], str]
 ) -> tuple[tuple[Span, ...], list[tuple[tuple[int, int], ...]]]:
     """The block's spans, and what was masked; a block that cannot be told is as the document."""
-    overall = detect_language(_free(block))
+    free = _free(block)
+    own = overall = detect_language(free)
     if overall == UNDETERMINED:
         overall = of_document()
     spans: list[Span] = []
@@ -74,7 +75,7 @@ def _mask_block(
             spans.append(span)
             continue
         for piece in _paragraphs(span, block.original):
-            language = detect_language(piece.text)
+            language = own if piece.text == free else detect_language(piece.text)
             language = overall if language == UNDETERMINED else language
             if language in languages or not piece.text.strip():
                 spans.append(piece)

@@ -95,21 +95,15 @@ def _check_elements(before: Sequence[Block], after: Sequence[Block]) -> None:
     for found in arrangements(after, whole=False):
         if found.contradictory:
             raise LawError(f"{found.array}: two elements for one place, or one left in part")
-    rows: dict[str, int] = {}
+    rows: dict[tuple[str | None, int | None], int] = {}
     for block in before:
         if block.element is not None and not block.dropped:
-            rows[_place(block)] = _row_of(block)
+            rows[block.array, block.place] = _row_of(block)
     for block in after:
         if block.element is None or block.dropped or block.slot is None:
             continue
-        if rows.get(_place(block)) != _row_of(block):
+        if rows.get((block.array, block.place)) != _row_of(block):
             raise LawError(f"{block.pointer}: a document left its row")
-
-
-def _place(block: Block) -> str:
-    """The element in whose place the block's stands."""
-    element = block.element or ""
-    return element if block.slot is None else f"{element.rpartition('/')[0]}/{block.slot}"
 
 
 def _row_of(block: Block) -> int:

@@ -155,7 +155,7 @@ class Pipeline:
         )
         await self._recall(plan, known, namespace, tokens_before)
         work = await self._prepare(plan, namespace, counting, tokens_before)
-        context = self._context(counter, sum(tokens_before), options, started)
+        context = self._context(counting.for_stages, sum(tokens_before), options, started)
         try:
             reports = await self._runner.run(
                 work,

@@ -55,11 +55,12 @@ def print_savings(result: CompressedDocuments) -> None:
 
 
 def main() -> None:
-    """Ask once with all of the documents' text and once with half of it."""
+    """Ask once with all of the documents' text and once with the sentences that help."""
     gather = RunnableParallel(documents=ArchiveRetriever(), question=RunnablePassthrough())
     answer = RunnableLambda(prompt_values) | PROMPT | ParrotFakeChatModel()
     compress = ctxpress_runnable(
-        stages=[{"use": "token_classification", "keep_ratio": 0.5}], on_report=print_savings
+        stages=[{"use": "dedupe"}, {"use": "restructure", "keep_ratio": 0.4}],
+        on_report=print_savings,
     )
 
     print(f"question: {QUESTION}")
@@ -70,7 +71,7 @@ def main() -> None:
 
     for document in shorter["documents"]:
         kept = document.metadata["ctxpress"]["kept"]
-        print(f"\n{document.id} ({len(kept)} pieces of the original)\n{document.page_content}")
+        print(f"\n{document.id} (pieces of the original: {len(kept)})\n{document.page_content}")
 
 
 if __name__ == "__main__":

@@ -38,9 +38,10 @@ def print_savings(result: CompressedDocuments) -> None:
 
 
 def main() -> None:
-    """Ask once with all of the nodes' text and once with half of it."""
+    """Ask once with all of the nodes' text and once with the sentences that help."""
     compress = CtxpressNodePostprocessor(
-        stages=[{"use": "token_classification", "keep_ratio": 0.5}], on_report=print_savings
+        stages=[{"use": "dedupe"}, {"use": "restructure", "keep_ratio": 0.4}],
+        on_report=print_savings,
     )
     retriever, model = ArchiveRetriever(), MockLLM()
 
@@ -53,7 +54,7 @@ def main() -> None:
 
     for found in shorter.source_nodes:
         kept = found.metadata["ctxpress"]["kept"]
-        print(f"\n{found.node_id} ({len(kept)} pieces of the original)\n{found.text}")
+        print(f"\n{found.node_id} (pieces of the original: {len(kept)})\n{found.text}")
 
 
 if __name__ == "__main__":

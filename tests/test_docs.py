@@ -94,9 +94,8 @@ def test_every_configuration_shown_is_valid(file: str, tmp_path: Path) -> None:
 
 def test_the_error_in_the_readme_is_the_error_that_is_given(tmp_path: Path) -> None:
     path = tmp_path / "ctxpress.yaml"
-    lines = ["version: 1", "upstreams: {o: {base_url: 'https://o.example'}}", *["# "] * 9]
-    lines += ["tenants:", "  acme:", "    pipelin: rag", "    upstream: o"]
-    path.write_text("\n".join(lines), "utf-8")
+    shown = re.findall(r"```yaml\n(.*?)```", README, re.S)[0]
+    path.write_text(shown.replace("pipeline: rag", "pipelin: rag"), "utf-8")
     problem = check_config(path)[0].removeprefix(f"{tmp_path}/")
     assert problem in " ".join(README.split())
 

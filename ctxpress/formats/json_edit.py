@@ -2,8 +2,7 @@
 
 Re-serialising would change key order, spacing, number spelling and escapes, and with them the
 provider's prompt cache. So an edit finds the byte range of a value by its JSON pointer and
-replaces just that. A string made of ranges of the old one is made of its *raw* slices: escapes
-stay spelt as they were.
+replaces just that; what becomes of a string is the business of `json_strings`.
 
 The scanner runs only when there is something to edit, over bytes that a parser has already
 accepted: linear in the body, no recursion, and strings are skipped at the speed of ``bytes.find``.
@@ -11,17 +10,15 @@ accepted: linear in the body, no recursion, and strings are skipped at the speed
 
 from __future__ import annotations
 
-import json
 import re
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import orjson
 
-from ctxpress.document import Range
 from ctxpress.errors import FormatError
+from ctxpress.formats.json_strings import Piece, rewrite_string
 from ctxpress.stage import Skip
 
 __all__ = [
@@ -29,16 +26,12 @@ __all__ = [
     "DeleteMember",
     "Edit",
     "InsertElement",
-    "Piece",
     "ReplaceString",
     "apply_edits",
     "rearranged",
 ]
 
 T = TypeVar("T")
-
-Piece = Range | str
-"""A part of a new string: characters of the old one, or text of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,55 +341,3 @@ def _deletions(node: _Node, names: set[str]) -> Iterable[tuple[int, int, bytes]]
             run, kept = None, member
     if run is not None:
         yield (kept.end if kept else run.start), node.members[-1].end, b""
-
-
-_ESCAPE = re.compile(
-    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)"
-)
-
-
-def rewrite_string(raw: bytes, pieces: Sequence[Piece]) -> bytes:
-    """The inside of a JSON string made of ``pieces``; ``raw`` is the inside of the old one.
-
-    Ranges keep their escapes as they are spelt. Text of its own is escaped, to ASCII only where
-    the old string was ASCII only.
-
-    :raises FormatError: a text holds a lone surrogate, which no JSON body can carry.
-    """
-    old = raw.decode()
-    ascii_only = raw.isascii()
-    escapes, shifts = _escapes(old)
-    parts: list[str] = []
-    for piece in pieces:
-        if isinstance(piece, str):
-            parts.append(_escape(piece, ascii_only=ascii_only))
-            continue
-        start, end = piece
-        if escapes:
-            start += shifts[bisect_left(escapes, start)]
-            end += shifts[bisect_left(escapes, end)]
-        parts.append(old[start:end])
-    return "".join(parts).encode()
-
-
-def _escapes(old: str) -> tuple[list[int], list[int]]:
-    """Which characters of a string's value are spelt as escapes, and by how much the spelling
-    before the first, the second, … of them is longer than the value."""
-    escapes: list[int] = []
-    shifts = [0]
-    if "\\" in old:
-        shift = 0
-        for match in _ESCAPE.finditer(old):
-            start, end = match.span()
-            escapes.append(start - shift)
-            shift += end - start - 1  # an escape, a surrogate pair too, is one character
-            shifts.append(shift)
-    return escapes, shifts
-
-
-def _escape(text: str, *, ascii_only: bool) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise FormatError("a text holds a lone surrogate", code=Skip.UNSUPPORTED_SHAPE) from None
-    return json.dumps(text, ensure_ascii=ascii_only)[1:-1]

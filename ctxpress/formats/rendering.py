@@ -10,11 +10,11 @@ from ctxpress.elements import Arrangement, arrangements
 from ctxpress.formats.json_edit import (
     ArrangeElements,
     Edit,
-    Piece,
     ReplaceString,
     apply_edits,
     rearranged,
 )
+from ctxpress.formats.json_strings import Piece
 
 __all__ = ["render_body", "render_list"]
 

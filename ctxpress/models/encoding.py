@@ -9,12 +9,13 @@ Training and inference both call `encode_text`; there is no second implementatio
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from ctxpress.models.slices import encode_in_slices
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -34,9 +35,7 @@ EDGE_SHAPE = 0
 MAX_QUESTION_TOKENS = 62
 """Of a longer question the encoder reads the end, where people ask."""
 
-_SURROGATES = re.compile("[\ud800-\udfff]")
 _NEWLINE = 10
-_SLICE_CHARACTERS = 16_384
 _WORD_END = re.compile(r"[ \n](?=[ -~])")
 """A blank before something that cannot combine with it."""
 
@@ -62,14 +61,7 @@ def encode_text(tokenizer: Tokenizer, text: str) -> EncodedText:
     one for one, so offsets stay valid for the caller's string. Characters that the tokenizer drops
     (blanks, controls) belong to no sub-token.
     """
-    well_formed = _SURROGATES.sub("\ufffd", text)
-    ids: list[npt.NDArray[np.int32]] = [np.empty(0, np.int32)]
-    spots: list[npt.NDArray[np.int32]] = [np.empty((0, 2), np.int32)]
-    for start, end in _slices(well_formed):
-        encoding = tokenizer.encode(well_formed[start:end], add_special_tokens=False)
-        ids.append(np.array(encoding.ids, dtype=np.int32))
-        spots.append(np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2) + np.int32(start))
-    token_ids, offsets = np.concatenate(ids), np.concatenate(spots)
+    token_ids, offsets = encode_in_slices(tokenizer, text, _WORD_END)
     starts, ends = offsets[:, 0].copy(), offsets[:, 1].copy()
     return EncodedText(token_ids, _shapes(text, starts, ends), starts, ends)
 
@@ -86,20 +78,6 @@ def encode_head(tokenizer: Tokenizer, question: str | None) -> npt.NDArray[np.in
     ids, shapes = encoded.token_ids, encoded.shape_ids + np.int32(N_SHAPES)
     middle = np.stack([ids, shapes])[:, -MAX_QUESTION_TOKENS:]
     return np.concatenate([edge, middle, [[SEP_ID], [EDGE_SHAPE]]], axis=1, dtype=np.int32)
-
-
-def _slices(text: str) -> Iterator[tuple[int, int]]:
-    """The text in slices that end where words do, so that they have the tokens of the whole.
-
-    The tokenizer keeps the interpreter to itself for a whole call: two seconds for two megabytes,
-    in which no request would be answered. A slice takes some milliseconds.
-    """
-    start = 0
-    while start < len(text):
-        cut = _WORD_END.search(text, start + _SLICE_CHARACTERS)
-        end = cut.start() + 1 if cut else len(text)
-        yield start, end
-        start = end
 
 
 def _shapes(

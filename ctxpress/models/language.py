@@ -27,6 +27,10 @@ _LEAD = 1.25
 """How clearly English must beat, or be beaten by, the next best language."""
 _FOREIGN_LETTER_SHARE = 0.1
 _FOREIGN_LETTERS = 15
+_PLAIN_COVERAGE, _PLAIN_WORDS = 0.2, 3
+"""English with names and pronunciations in other letters: its function words are so large a part of
+the words, and so many different ones belong to no other language."""
+_ENGLISH_ONLY = (("en", 1.0),)
 """English has hardly any letters outside ASCII: a text with more than both of these is not it."""
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
@@ -177,7 +181,10 @@ def _latin_language(words: list[str], n_letters: int) -> str:
     least = _MIN_COVERAGE * len(words)
     if hits[best] >= max(2.0, least, _LEAD * english):
         return best
-    if foreign:
+    if foreign and (
+        english < max(_PLAIN_COVERAGE * len(words), 2 * _LEAD * hits[best])
+        or sum(owners.get(word) == _ENGLISH_ONLY for word in counts) < _PLAIN_WORDS
+    ):
         return UNDETERMINED
     if english >= max(2.0, least, _LEAD * hits[best]):
         return "en"

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ctxpress.models.slices import encode_in_slices
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 __all__ = ["encode_literally", "literal_tokenizer"]
 
-_SURROGATES = re.compile("[\ud800-\udfff]")
-_SLICE_CHARACTERS = 16_384
-_CUT = re.compile(r"(?<=[!-~]) (?=[!-~])")
+_BEFORE_BLANK = re.compile(r"(?<=[!-~])(?= [!-~])")
+"""Where tokens that begin with a blank begin, between ASCII words."""
 
 
 def literal_tokenizer(tokenizer: Any) -> Tokenizer:
@@ -40,24 +40,5 @@ def encode_literally(
 
     Lone surrogates, which cannot be written as UTF-8, are read as U+FFFD, one for one.
     """
-    well_formed = _SURROGATES.sub("\ufffd", text)
-    ids: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)]
-    spots: list[npt.NDArray[np.int32]] = [np.empty((0, 2), np.int32)]
-    for start, end in _slices(well_formed):
-        encoding = tokenizer.encode(well_formed[start:end], add_special_tokens=False)
-        ids.append(np.array(encoding.ids, np.int64))
-        spots.append(np.array(encoding.offsets, np.int32).reshape(-1, 2) + np.int32(start))
-    return np.concatenate(ids), np.concatenate(spots)
-
-
-def _slices(text: str) -> Iterator[tuple[int, int]]:
-    """The text in slices that begin at a blank between ASCII words, as their tokens do.
-
-    The tokenizer holds the interpreter for a whole call; a slice takes some milliseconds.
-    """
-    start = 0
-    while start < len(text):
-        cut = _CUT.search(text, start + _SLICE_CHARACTERS)
-        end = cut.start() if cut else len(text)
-        yield start, end
-        start = end
+    token_ids, offsets = encode_in_slices(tokenizer, text, _BEFORE_BLANK)
+    return token_ids.astype(np.int64), offsets

@@ -47,9 +47,9 @@ class BundledConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    read_at_least: Annotated[int, Field(ge=1, le=10_000)] = 6
+    read_at_least: Annotated[int, Field(ge=1, le=10_000)] = 8
     read_at_most: Annotated[int, Field(ge=1, le=10_000)] = 64
-    sure: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    sure: Annotated[float, Field(gt=0, lt=1)] = 0.8
 
 
 class VectorsConfig(BaseModel):

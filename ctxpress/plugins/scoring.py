@@ -10,8 +10,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ctxpress.arrangement import Passage
 from ctxpress.errors import StageError
+from ctxpress.models.language import UNDETERMINED, detect_language
 from ctxpress.relevance.scorer import Relevance, RelevanceScorer, Titled
 from ctxpress.resources import Resources
+from ctxpress.stage import Skip, StageSkip
 
 __all__ = ["DEFAULT_SCORER", "ScorerOption", "ScorerSpec", "create_scorer", "score_passages"]
 
@@ -54,8 +56,10 @@ def score_passages(
 ) -> list[Relevance]:
     """One `Relevance` a passage, in order, all of them finite numbers.
 
+    :raises StageSkip: the question is in a language that the scorer was not measured on.
     :raises StageError: the scorer broke its contract.
     """
+    _require_language(scorer, question)
     texts = [Titled(passage.text, passage.source.title) for passage in passages]
     found = scorer.score(question, texts, keep_ratio=keep_ratio, checkpoint=checkpoint)
     if len(found) != len(texts):
@@ -66,3 +70,16 @@ def score_passages(
         if len(one.sentences) != len(one.sentence_scores):
             raise StageError(f"{scorer.identity}: document {number} has not one score a sentence")
     return found
+
+
+def _require_language(scorer: RelevanceScorer, question: str) -> None:
+    """Scores for a question that the scorer cannot read would drop what answers it."""
+    if scorer.languages is None:
+        return
+    language = detect_language(question)
+    if language not in scorer.languages | {UNDETERMINED}:
+        raise StageSkip(
+            Skip.LANGUAGE,
+            f"the question is in {language}, and the scorer was measured only on "
+            f"{', '.join(sorted(scorer.languages))}; choose another scorer, such as bm25",
+        )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ctxpress.relevance.scorer import Relevance, Titled
 from ctxpress.relevance.sentences import split_sentences
-from ctxpress.relevance.words import words_of
+from ctxpress.relevance.words import words_among, words_of
 
 __all__ = ["BM25Scorer"]
 
@@ -63,9 +63,7 @@ class BM25Scorer:
         checkpoint: Callable[[], None] | None = None,
     ) -> list[Relevance]:
         """One `Relevance` a text, all of zeros where question and texts have no word in common."""
-        vocabulary: dict[str, int] = {}
-        for word in words_of(question):
-            vocabulary.setdefault(word, len(vocabulary))
+        vocabulary = _vocabulary(question)
         sentences, by_sentence, by_text = [], [], []
         for number, titled in enumerate(texts):
             if checkpoint is not None and number % _BATCH == 0:
@@ -91,6 +89,22 @@ class BM25Scorer:
             )
         return results
 
+    def text_scores(
+        self,
+        question: str,
+        texts: Sequence[Titled],
+        *,
+        checkpoint: Callable[[], None] | None = None,
+    ) -> FloatArray:
+        """The scores of whole texts, (n_texts,): those of `score`, without its sentences' work."""
+        vocabulary = _vocabulary(question)
+        collection = []
+        for number, text in enumerate(texts):
+            if checkpoint is not None and number % _BATCH == 0:
+                checkpoint()
+            collection.append(_ids(f"{text.title or ''}\n{text.text}", vocabulary))
+        return self._scores(collection, len(vocabulary))
+
     def _scores(self, collection: list[list[int]], n_words: int) -> FloatArray:
         """BM25 of each member of `collection`, (n,), for a question of the words 0 to n_words."""
         if n_words == 0 or not any(collection):
@@ -103,10 +117,15 @@ class BM25Scorer:
         return np.asarray(index.get_scores_from_ids(range(n_words)), np.float32)
 
 
+def _vocabulary(question: str) -> dict[str, int]:
+    """The words of `question`, numbered as they appear."""
+    return {word: number for number, word in enumerate(dict.fromkeys(words_of(question)))}
+
+
 def _ids(text: str, vocabulary: dict[str, int]) -> list[int]:
     """The words of `text` as numbers; all that the question has not are one word.
 
     They only count for the length, so the index is as small as the question.
     """
     other = len(vocabulary)
-    return [vocabulary.get(word, other) for word in words_of(text)]
+    return [other if word is None else vocabulary[word] for word in words_among(text, vocabulary)]

@@ -21,6 +21,7 @@ from ctxpress.relevance.bm25 import BM25Scorer
 from ctxpress.relevance.joint import ANSWER, QUOTE, Evidence, JointEvidence
 from ctxpress.relevance.scorer import Relevance, Titled, relevance_of
 from ctxpress.relevance.sentences import split_sentences
+from ctxpress.relevance.speech import conversations, with_surroundings
 
 __all__ = ["CascadeScorer", "RelevanceMix"]
 
@@ -33,9 +34,9 @@ _READ_OF_KEPT = 1.5
 class RelevanceMix:
     """Weights of a sentence's logit; they belong to the encoder's weights and ship with them.
 
-    `quote` weighs its mean logit of being quoted, `answer` its largest of being an answer, `bm25`
-    its text's BM25 as a share of the best text's. `unread` is the logit of sentences that were not
-    read, to which `bm25` is added as well. Fitted by `training.relevance`.
+    `quote` weighs the mean logit of being quoted in its best stretch, `answer` its largest of being
+    an answer, `bm25` its text's BM25 as a share of the best text's. `unread` is the logit of
+    sentences that were not read, to which `bm25` is added as well. Fitted by `training.relevance`.
     """
 
     quote: float
@@ -125,7 +126,8 @@ class CascadeScorer:
 
     The encoder reads chunks by falling BM25: first `read_at_least`, or one and a half times what
     the caller is going to keep. Where a sentence in them is of use with a chance of `sure`, that is
-    all; else it reads on, up to `read_at_most` chunks.
+    all; else it reads on, up to `read_at_most` chunks. In conversations, what was said around a
+    sentence counts for it (`speech`); these chances are an order more than estimates.
     """
 
     def __init__(
@@ -133,9 +135,9 @@ class CascadeScorer:
         joint: JointEvidence,
         mix: RelevanceMix,
         *,
-        read_at_least: int = 6,
+        read_at_least: int = 8,
         read_at_most: int = 64,
-        sure: float = 0.7,
+        sure: float = 0.8,
     ) -> None:
         self._joint = joint
         self._mix = mix
@@ -148,7 +150,7 @@ class CascadeScorer:
     def identity(self) -> str:
         """Algorithm versions, model and settings."""
         settings = f"{self._read_at_least}-{self._read_at_most}-{self._sure}"
-        return f"cascade/1/{settings}/{self._words.identity}/{self._joint.identity}/{self._mix}"
+        return f"cascade/2/{settings}/{self._words.identity}/{self._joint.identity}/{self._mix}"
 
     @property
     def languages(self) -> frozenset[str] | None:
@@ -200,6 +202,7 @@ class CascadeScorer:
         numbers = [int(number) for number in order[: self._read_at_most]]
         if first and read(numbers[:first]) < _logit(self._sure) and first < len(numbers):
             read(numbers[first:])
+        values = with_surroundings(conversations(texts, sentences), values)
         return [
             relevance_of(ranges, _chances(logits), calibrated=True)
             for ranges, logits in zip(sentences, values, strict=True)
@@ -215,8 +218,7 @@ class CascadeScorer:
         self, question: str, texts: Sequence[Titled], checkpoint: Callable[[], None] | None
     ) -> npt.NDArray[np.float32]:
         """BM25 of each text as a share of the best one's, in [0, 1]."""
-        found = self._words.score(question, texts, checkpoint=checkpoint)
-        scores = np.array([one.score for one in found], np.float32)
+        scores = self._words.text_scores(question, texts, checkpoint=checkpoint)
         best = float(scores.max()) if len(scores) else 0.0
         return scores / np.float32(best) if best > 0 else np.zeros_like(scores)
 

@@ -22,8 +22,10 @@ __all__ = ["Evidence", "JointEvidence", "JointReader", "sentence_evidence"]
 
 FloatArray = npt.NDArray[np.float32]
 Evidence = FloatArray
-"""(n_sentences, 2): the mean logit of `quote` and the largest of `answer`."""
+"""(n_sentences, 2): the mean logit of `quote` in the best stretch, the largest of `answer`."""
 QUOTE, ANSWER = range(2)
+STRETCH_TOKENS = 24
+"""A sentence is of use as its best stretch is: what else a long one says takes nothing away."""
 NO_EVIDENCE = -12.0
 """Logit of a sentence without sub-tokens: blanks and controls only."""
 
@@ -61,8 +63,16 @@ def sentence_evidence(
     stops = np.append(edges[1:], len(starts))
     for row, (first, stop) in enumerate(zip(edges, stops, strict=True)):
         if stop > first:
-            rows[row] = found.quote[first:stop].mean(), found.answer[first:stop].max()
+            rows[row] = _best_stretch(found.quote[first:stop]), found.answer[first:stop].max()
     return rows
+
+
+def _best_stretch(logits: FloatArray) -> float:
+    """The largest mean of `STRETCH_TOKENS` logits in a row, or of all if there are fewer."""
+    if len(logits) <= STRETCH_TOKENS:
+        return float(logits.mean())
+    sums = np.cumsum(np.concatenate([[0.0], logits]), dtype=np.float64)
+    return float((sums[STRETCH_TOKENS:] - sums[:-STRETCH_TOKENS]).max() / STRETCH_TOKENS)
 
 
 class JointEvidence:

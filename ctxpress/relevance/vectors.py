@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxpress.models.scorer import TokenVectors
+from ctxpress.relevance.reading import unit_rows
 from ctxpress.relevance.scorer import Relevance, Titled, relevance_of
 from ctxpress.relevance.sentences import split_sentences
 
@@ -77,11 +78,11 @@ class VectorScorer:
         if not everything or not len(asked.starts):
             return [relevance_of(r, np.zeros(len(r), np.float32)) for r in sentences]
         common = np.concatenate(everything).mean(axis=0)
-        direction = _unit(asked.vectors.mean(axis=0) - common)
+        direction = unit_rows(asked.vectors.mean(axis=0) - common)
         return [
             relevance_of(
                 ranges,
-                _unit(rows - common) @ direction if len(rows) else np.zeros(0, np.float32),
+                unit_rows(rows - common) @ direction if len(rows) else np.zeros(0, np.float32),
                 least=-1.0,
             )
             for ranges, rows in zip(sentences, pooled, strict=True)
@@ -93,8 +94,3 @@ def _mean(found: TokenVectors, start: int, end: int) -> FloatArray:
     if stop <= first:
         return np.zeros(found.vectors.shape[1], np.float32)
     return np.asarray(found.vectors[first:stop].mean(axis=0), np.float32)
-
-
-def _unit(rows: FloatArray) -> FloatArray:
-    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.asarray(rows / np.maximum(norms, 1e-9), np.float32)

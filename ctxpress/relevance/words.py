@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection, Iterator
 
-__all__ = ["words_of"]
+__all__ = ["words_among", "words_of"]
 
 _DENSE = (
     "\u0e00-\u0e4e\u0e80-\u0ece\u1000-\u1049\u1100-\u11ff\u1780-\u17d3\u3005-\u3007\u3041-\u3096"
@@ -41,23 +42,39 @@ _VOWEL = re.compile(r"[aeiouy]")
 _MIN_STEM = 3
 
 
+def words_among(text: str, wanted: Collection[str]) -> list[str | None]:
+    """`words_of(text)`, with `None` in place of those that are not `wanted`.
+
+    Folding an ending leaves the first two letters as they are: most words need no folding then.
+    """
+    beginnings = {word[:2] for word in wanted}
+    found: list[str | None] = []
+    for word in _plain_words(text):
+        folded = _stem(word) if word[:2] in beginnings else None
+        found.append(folded if folded in wanted else None)
+    return found
+
+
 def words_of(text: str) -> list[str]:
     """The folded words of `text` in order. Any string will do; linear in its length.
 
     Questions of function words alone have none. Numbers keep their points and commas; what is
     compatible in Unicode (full-width letters, ligatures) is one.
     """
+    return [_stem(word) for word in _plain_words(text)]
+
+
+def _plain_words(text: str) -> Iterator[str]:
+    """The words of `text` with their endings, and pairs of characters."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    words: list[str] = []
     for match in _RUN.finditer(folded):
         run = match.group()
         if match["dense"] is not None:
-            words += [run] if len(run) == 1 else [run[i : i + 2] for i in range(len(run) - 1)]
+            yield from [run] if len(run) == 1 else (run[i : i + 2] for i in range(len(run) - 1))
             continue
         word = run.replace("’", "'").partition("'")[0] if "'" in run or "’" in run else run
         if word and word not in _STOPWORDS:
-            words.append(_stem(word))
-    return words
+            yield word
 
 
 def _stem(word: str) -> str:

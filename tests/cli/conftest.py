@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from ctxpress.document import Range
 from ctxpress.report import Report
 from ctxpress.results import CompressedText
 from ctxpress.stage import StageReport
+from tests.evaluation.samples import write_sets
 
 
 @dataclass(frozen=True)
@@ -63,3 +65,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Sequence[dict[str, Any]]:
 
     monkeypatch.setitem(vars(ctxpress), "compress", compress)
     return seen
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder with a few items of every set that `eval` reads."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return write_sets(folder)

@@ -1,4 +1,4 @@
-"""`ctxpress eval compression` on small sets: tables, JSON, pages, pictures, mistakes."""
+"""`ctxpress eval compression` on small sets: tables, JSON, pages, pictures."""
 
 from __future__ import annotations
 
@@ -12,14 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from tests.evaluation.samples import write_sets
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    return write_sets(folder)
 
 
 def test_tables_go_to_standard_output_and_nothing_else(run: Run, data: Path) -> None:
@@ -103,45 +95,6 @@ def test_a_pipeline_of_a_file_is_measured_apart_from_its_store(
     done = run("eval", "compression", "--data", data, *arguments, "--pipeline", "long")
     assert "Left whole: up to 3 of 3" in done.out
     assert "| 100.0 % |" in done.out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (["--set", "trivia"], "--set: nothing is called 'trivia'"),
-        (["--set", ","], "--set: name at least one"),
-        (["--ratios", "0"], "--ratios: numbers in (0, 1] are needed, not '0'"),
-        (["--ratios", "1/0"], "--ratios: numbers in (0, 1] are needed, not '1/0'"),
-        (["--ratios", "half"], "--ratios: numbers in (0, 1] are needed, not 'half'"),
-        (["--question", "maybe"], "--question: shown, hidden or both, not 'maybe'"),
-        (["--stage", "nonsense"], "--stage: JSON or key=value"),
-        (["--stage", "{["], "--stage: JSON or key=value"),
-        (["--stage", "use=nonsense"], "nonsense"),
-        (["--stage", "keep=3"], "keep"),
-        (["--pipeline", "nonsense"], "no pipeline is called 'nonsense'"),
-        (["--pipeline", "balanced", "--stage", "use=x"], "--stage or --pipeline, not both"),
-        (["--config", "some.yaml"], "name the pipeline of some.yaml"),
-        (["--config", "none.yaml", "--pipeline", "x"], "none.yaml"),
-        (["--plot", "picture.gif"], "picture.gif: a picture's name ends in .svg or .png"),
-        (["--write", "no/such/page.md"], "no/such/page.md: cannot be written"),
-    ],
-)
-def test_a_mistake_is_one_line(run: Run, data: Path, arguments: list[str], problem: str) -> None:
-    done = run("eval", "compression", "--data", data, *arguments)
-    assert (done.status, done.out) == (2, "")
-    assert done.err.count("\n") == 1
-    assert problem in done.err
-
-
-def test_data_that_is_missing_or_malformed_is_one_line(run: Run, data: Path) -> None:
-    (data / "gsm8k_dev.jsonl").write_text('{"question": 3}\n')
-    done = run("eval", "compression", "--data", data)
-    assert (done.status, done.out) == (2, "")
-    assert done.err == (
-        f"ctxpress: {data}/gsm8k_dev.jsonl:1: question: a string that is not blank is needed\n"
-    )
-    done = run("eval", "compression", "--data", data / "none")
-    assert (done.status, done.err.count("\n")) == (2, 1)
 
 
 @pytest.mark.timeout(180)

@@ -1,4 +1,4 @@
-"""`ctxpress eval rag` on small sets: tables, JSON, pages, pictures, mistakes."""
+"""`ctxpress eval rag` on small sets: tables, JSON, pages, pictures."""
 
 from __future__ import annotations
 
@@ -8,16 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
-from tests.evaluation.samples import write_sets
 
 MEASURES = ["answers kept", "answers kept", "empty without gold", "gold at the ends", "turns kept"]
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    return write_sets(folder)
 
 
 def test_the_table_goes_to_standard_output_and_nothing_else(run: Run, data: Path) -> None:
@@ -53,33 +45,3 @@ def test_page_and_picture_are_written(run: Run, data: Path, tmp_path: Path) -> N
     assert done.out.strip() in page.read_text()
     assert page.read_text().endswith("After.\n")
     assert picture.read_bytes().startswith(b"<?xml")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (["--set", "nq"], "--set: nothing is called 'nq'"),
-        (["--set", ","], "--set: name at least one of rag, meeting"),
-        (["--scorers", "bm25,bm52"], "--scorers: nothing is called 'bm52'; did you mean 'bm25'"),
-        (["--scorers", ""], "--scorers: name at least one"),
-        (["--ratios", "2"], "--ratios: numbers in (0, 1] are needed, not '2'"),
-        (["--plot", "picture.gif"], "picture.gif: a picture's name ends in .svg or .png"),
-        (["--plot", "a.svg", "--set", "meeting"], "--plot: answers against tokens are only"),
-        (["--write", "no/such/page.md"], "no/such/page.md: cannot be written"),
-        (["--data", "no/such/folder"], "rag_dev.jsonl: no such file"),
-    ],
-)
-def test_a_mistake_is_one_line(run: Run, data: Path, arguments: list[str], problem: str) -> None:
-    done = run("eval", "rag", "--data", data, *arguments)
-    assert (done.status, done.out) == (2, "")
-    assert done.err.count("\n") == 1
-    assert problem in done.err
-
-
-def test_malformed_data_is_one_line(run: Run, data: Path) -> None:
-    (data / "rag_dev.jsonl").write_text('{"question": "q", "answers": ["a"], "documents": 3}\n')
-    done = run("eval", "rag", "--data", data)
-    assert (done.status, done.out) == (2, "")
-    assert done.err == (
-        f"ctxpress: {data}/rag_dev.jsonl:1: documents: a list of objects is needed, not empty\n"
-    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ctxpress.counting import CountCache
+from ctxpress.counting import CachedCounter, CountCache
+from ctxpress.testing import WordCounter
 
 
 class InterruptedKey(bytes):
@@ -39,3 +40,21 @@ def test_the_least_recently_used_count_goes_first() -> None:
     assert cache.get(b"a") == 1
     cache.put(b"c", 3)
     assert [cache.get(key) for key in (b"a", b"b", b"c")] == [1, None, 3]
+
+
+def test_stages_count_a_long_text_once_and_short_ones_leave_no_trace() -> None:
+    class Watched(WordCounter):
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def count(self, text: str) -> int:
+            self.seen.append(text)
+            return super().count(text)
+
+    watched, cache = Watched(), CountCache()
+    counter = CachedCounter(watched, cache)
+    long = "word " * 100
+    assert [counter.count(text) for text in (long, "a b", long, "a b")] == [100, 2, 100, 2]
+    assert watched.seen == [long, "a b", "a b"]
+    assert (counter.identity, counter.estimated) == (watched.identity, watched.estimated)
+    assert CachedCounter(watched, cache).count(long) == 100

@@ -18,8 +18,8 @@ from ctxpress.formats.json_edit import (
     InsertElement,
     ReplaceString,
     apply_edits,
-    rewrite_string,
 )
+from ctxpress.formats.json_strings import rewrite_string
 from ctxpress.stage import Skip
 from tests.formats.spelling import json_values, spell, texts
 

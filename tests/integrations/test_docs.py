@@ -52,7 +52,7 @@ def test_every_example_runs_offline_and_saves_what_it_says(name: str, tmp_path: 
     characters = re.search(r"^prompt: (\d+) characters, then (\d+)$", done.stdout, re.M)
     assert tokens is not None, done.stdout
     assert characters is not None, done.stdout
-    assert 0.4 * int(tokens[1]) < int(tokens[2]) < 0.6 * int(tokens[1])
-    assert int(characters[2]) < 0.8 * int(characters[1])
+    assert int(tokens[2]) <= 0.4 * int(tokens[1])
+    assert int(characters[2]) < 0.7 * int(characters[1])
     assert "30 June" in done.stdout
     assert "48,200 euros" in done.stdout

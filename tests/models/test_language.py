@@ -61,6 +61,21 @@ def test_terse_and_technical_english_is_english(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "The meninges (/məˈnɪndʒiːz/, singular: meninx, from Ancient Greek: μῆνιγξ, membrane) "
+        "are the three membranes that envelop the brain and the spinal cord.",
+        "Tbilisi (Georgian: თბილისი) was founded by a king of the country, and it has grown from "
+        "one fortress to the largest of its cities.",
+    ],
+)
+def test_english_with_names_in_other_letters_is_english(text: str) -> None:
+    assert detect_language(text) == "en"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Is é Éire an tír is mó ar an oileán, agus tá an príomhchathair i mBaile Átha Cliath.",
+        "Shqipëria është një vend në Evropën Juglindore, dhe në të jetojnë një milion banorë.",
         "",
         "   ",
         "123 456.7",

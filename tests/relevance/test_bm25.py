@@ -47,6 +47,13 @@ def test_every_sentence_of_a_text_gets_a_share_of_its_text() -> None:
     assert none[1].sentence_scores[2] == 0.0
 
 
+def test_texts_alone_score_as_they_do_with_their_sentences() -> None:
+    texts = [*TEXTS, Titled("", "The tower"), Titled("tall. \n\nTower。塔很高。那座塔", "塔")]
+    for question in (QUESTION, "塔有多高？", "of the"):
+        found = [one.score for one in SCORER.score(question, texts)]
+        assert SCORER.text_scores(question, texts).tolist() == pytest.approx(found)
+
+
 def test_a_title_counts_with_its_text() -> None:
     texts = [Titled("It is very tall.", "Eiffel"), Titled("It is very tall.", "Empire State")]
     found = SCORER.score("How tall is the Eiffel?", texts)

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from ctxpress.document import Range
 from ctxpress.models.scorer import TokenEvidence
-from ctxpress.relevance.joint import ANSWER, NO_EVIDENCE, QUOTE, JointEvidence, sentence_evidence
+from ctxpress.relevance.joint import (
+    ANSWER,
+    NO_EVIDENCE,
+    QUOTE,
+    STRETCH_TOKENS,
+    JointEvidence,
+    sentence_evidence,
+)
 from ctxpress.relevance.scorer import Titled
 from ctxpress.relevance.sentences import split_sentences
 from tests.relevance.readers import LOW, TableReader
@@ -24,6 +31,15 @@ def test_a_sentence_has_its_sub_tokens_mean_of_quote_and_best_of_answer() -> Non
     rows = sentence_evidence(found, [Range(0, 8), Range(8, 12), Range(12, 30)], 0)
     assert rows[:, QUOTE].tolist() == [0.5, 2.5, 4.0]
     assert rows[:, ANSWER].tolist() == [0.0, -2.0, -4.0]
+
+
+def test_a_long_sentence_is_worth_its_best_stretch() -> None:
+    quote = np.full(100, -6.0, np.float32)
+    quote[40 : 40 + STRETCH_TOKENS] = 2.0
+    starts = np.arange(100, dtype=np.int32)
+    found = TokenEvidence(starts, quote, np.zeros(100, np.float32))
+    rows = sentence_evidence(found, [Range(0, 90), Range(90, 100)], 0)
+    assert rows[:, QUOTE].tolist() == [2.0, -6.0]
 
 
 def test_sub_tokens_of_the_title_belong_to_no_sentence() -> None:

@@ -60,6 +60,14 @@ def test_an_empty_text_has_none() -> None:
         ("A long line\nthat goes on here", ["A long line\nthat goes on here"]),
         ("A heading\nThe text", ["A heading\n", "The text"]),
         ("Items:\n- one\n- two", ["Items:\n", "- one\n", "- two"]),
+        ("He (b. 13 April [O.S. April 2] 1743) wrote. It grew.",
+         ["He (b. 13 April [O.S. April 2] 1743) wrote. ", "It grew."]),
+        ("So it is said (Acts 20:33; 2 Cor. 11:7; Luke). Others differ.",
+         ["So it is said (Acts 20:33; 2 Cor. 11:7; Luke). ", "Others differ."]),
+        ("He left (at ten.) She stayed.", ["He left (at ten.) ", "She stayed."]),
+        ("One (of many. Two.", ["One (of many. ", "Two."]),
+        ("They are J.J. Otto and P.O.D. That is all.",
+         ["They are J.J. Otto and P.O.D. ", "That is all."]),
     ],
 )  # fmt: skip
 def test_sentences_end_where_a_reader_would_end_them(text: str, expected: list[str]) -> None:

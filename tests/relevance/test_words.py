@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxpress.relevance.words import words_of
+from ctxpress.relevance.words import words_among, words_of
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,16 @@ def test_latin_words_are_never_lost_to_folding(text: str) -> None:
 @pytest.mark.parametrize("text", ["a" * 500_000, "猫" * 200_000, "'" * 500_000, "1." * 200_000])
 def test_long_texts_take_no_longer_than_they_are_long(text: str) -> None:
     assert len(words_of(text)) <= len(text)  # quadratic work would run into the time limit
+
+
+WORDS = ["studies", "Studied", "the", "boxes", "塔高い", "running", "runs", "dies", "tied", "3.14"]
+STEMS = st.sampled_from(["studi", "box", "run", "die", "di", "ti", "塔高", "3.14"])
+
+
+@given(
+    st.text(max_size=200) | st.lists(st.sampled_from(WORDS), max_size=20).map(" ".join),
+    st.sets(STEMS),
+)
+def test_words_among_are_the_wanted_ones_in_their_places(text: str, wanted: set[str]) -> None:
+    expected = [word if word in wanted else None for word in words_of(text)]
+    assert words_among(text, wanted) == expected

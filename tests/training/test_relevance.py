@@ -12,7 +12,7 @@ from ctxpress.models import OnnxTokenScorer
 from ctxpress.relevance.cascade import RelevanceMix
 from tests.relevance.readers import TableReader
 from training.questions import Item
-from training.relevance import BM25_WEIGHT, UNREAD_CHANCE, _logistic, fit_relevance
+from training.relevance import ANSWER_WEIGHT, BM25_WEIGHT, UNREAD_CHANCE, _logistic, fit_relevance
 
 TEXTS = (
     "The tower is 330 metres tall. Bees dance. It was built by Eiffel.",
@@ -46,7 +46,8 @@ def test_the_fit_has_the_fields_of_the_mix_and_evidence_counts() -> None:
     weights = fit_relevance(cast(OnnxTokenScorer, reader), items * 3)
     mix = RelevanceMix(**weights)
     assert {field.name for field in dataclasses.fields(mix)} == set(weights)
-    assert mix.quote == mix.answer > 0
+    assert mix.quote > 0
+    assert mix.answer == pytest.approx(ANSWER_WEIGHT * mix.quote, abs=1e-3)
     assert mix.bm25 == pytest.approx(BM25_WEIGHT * mix.quote, abs=1e-3)
     assert 1 / (1 + np.exp(-mix.unread)) == pytest.approx(UNREAD_CHANCE, rel=1e-2)
     assert all(np.isfinite(value) for value in weights.values())

@@ -36,6 +36,7 @@ _LEFT_FOR_FALLBACK = 0.25
 _PATIENCE = 3
 """Corrections of a budget before each takes twice what the one before took."""
 _NO_ROOM = "no sentence of it fits into the budget; raise keep_ratio"
+_LITTLE = "of little use for the question, and the budget is spent on others; raise keep_ratio"
 
 
 class Extractor(Protocol):
@@ -151,7 +152,9 @@ class RestructureStage:
                 "set on_empty: drop",
             )
         crowded = [passages[number] for number in sorted(wanted - kept)]
-        return dataclasses.replace(after, drop_reasons=tuple(_no_room(document, crowded)))
+        useful = wanted if quoted is not None else self._useful(found)
+        reasons = _no_room(document, crowded, useful)
+        return dataclasses.replace(after, drop_reasons=tuple(reasons))
 
     def _scores(
         self, question: str, passages: Sequence[Passage], context: StageContext
@@ -176,6 +179,11 @@ class RestructureStage:
         chances = [one.score for one in found if one.calibrated]
         hopeless = len(chances) == len(found) and max(chances, default=0.0) < config.drop_below
         return math.inf if config.on_empty == "drop" and hopeless else config.threshold
+
+    def _useful(self, found: Sequence[Relevance]) -> set[int]:
+        """Numbers of passages of some use, and of those of which no chance is known."""
+        least = self._config.drop_below
+        return {n for n, one in enumerate(found) if not one.calibrated or one.score >= least}
 
     def _scored(
         self, passages: Sequence[Passage], found: Sequence[Relevance], threshold: float
@@ -271,10 +279,14 @@ def _forced(document: ContextDocument, passages: Sequence[Passage], pieces: Piec
 
 
 def _no_room(
-    document: ContextDocument, passages: Sequence[Passage]
+    document: ContextDocument, passages: Sequence[Passage], useful: Set[int]
 ) -> list[tuple[str, Source, str]]:
     return [
-        (document.blocks[index].pointer, passage.source, _NO_ROOM)
+        (
+            document.blocks[index].pointer,
+            passage.source,
+            _NO_ROOM if passage.number in useful else _LITTLE,
+        )
         for passage in passages
         for index in passage.blocks
     ]

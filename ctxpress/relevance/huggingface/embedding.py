@@ -11,12 +11,12 @@ import numpy as np
 from ctxpress.errors import ModelError
 from ctxpress.models.checkpoint import Checkpoint, window_tokens
 from ctxpress.models.subtokens import encode_literally, literal_tokenizer
-from ctxpress.relevance.huggingface.batches import BatchedModel, FloatArray
+from ctxpress.relevance.huggingface.batches import BatchedModel
 from ctxpress.relevance.huggingface.framing import IdArray, frame_of
 from ctxpress.relevance.huggingface.kinds import Pooling
 from ctxpress.relevance.huggingface.pieces import last_of, read_text
 from ctxpress.relevance.huggingface.results import bodies_of, gather
-from ctxpress.relevance.reading import head_of
+from ctxpress.relevance.reading import head_of, unit_rows
 from ctxpress.relevance.scorer import Relevance, Titled
 from ctxpress.relevance.sentences import split_sentences
 
@@ -117,7 +117,7 @@ class EmbeddingScorer:
         ]  # fmt: skip
         bodies = [self._asked(question), *bodies_of(read, alone=self._sentences)]
         found = self._model.run([self._frame.fill(body) for body in bodies], checkpoint)
-        vectors = _unit(np.array(found, np.float32))
+        vectors = unit_rows(np.array(found, np.float32))
         cosines = np.asarray(vectors[1:] @ vectors[0], np.float32)
         return gather(read, sentences, cosines.round(_DECIMALS), alone=self._sentences)
 
@@ -126,8 +126,3 @@ class EmbeddingScorer:
         prefix = encode_literally(self._tokenizer, self._query_prefix)[0]
         whole = encode_literally(self._tokenizer, self._query_prefix + question)[0]
         return last_of(whole, len(prefix), self._capacity)
-
-
-def _unit(rows: FloatArray) -> FloatArray:
-    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return np.asarray(rows / np.maximum(norms, 1e-12), np.float32)

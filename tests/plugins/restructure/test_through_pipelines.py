@@ -91,6 +91,16 @@ async def test_a_document_that_would_be_of_use_and_has_no_room_is_told_from_the_
     ]
 
 
+async def test_a_document_that_hardly_helps_is_not_said_to_lack_room_alone() -> None:
+    result = await compressed(keep_ratio=0.25, threshold=0.005)
+    assert [one.dropped for one in result.documents] == [
+        "restructure: of little use for the question, and the budget is spent on others; "
+        "raise keep_ratio",
+        None,
+        "restructure: no sentence of it fits into the budget; raise keep_ratio",
+    ]
+
+
 async def test_an_identical_call_is_explained_as_the_first_one_was() -> None:
     documents = [*DOCUMENTS, {"id": "reef", "text": COAST}, {"id": "empty", "text": ""}]
     async with pipeline() as held:
