@@ -13,8 +13,11 @@ PARITY     := $(VENV)/parity
 RUN_READY  := $(VENV)/.stamp-run
 DEV_READY  := $(VENV)/.stamp-dev
 
+KV_MODEL   := ctxpress/engine/reference_model
+
 .DEFAULT_GOAL := help
-.PHONY: run test test-fast test-parity check lint types format bench bench-compression eval readme clean help
+.PHONY: run test test-fast test-parity check lint types format bench bench-compression bench-kv eval \
+	readme clean help
 
 run: $(RUN_READY)  ## see long prompts shrink on their way to an API (FILE=… for your own)
 	@$(BIN)/ctxpress demo $(if $(FILE),"$(FILE)")
@@ -50,6 +53,15 @@ bench: $(DEV_READY)  ## measure speed on this machine and put the tables into do
 bench-compression: $(DEV_READY)  ## measure compression beside llmlingua (PEER=python with it, or PEER=make)
 	$(BIN)/python -m benchmarks.compression --write docs/compression.md \
 		$(if $(filter make,$(PEER)),--make-peer,$(if $(PEER),--peer "$(PEER)"))
+
+bench-kv: $(DEV_READY)  ## measure compressed KV on the reference model (TEXTS=held-out text, SAMPLES=calibration text)
+	@test -n "$(TEXTS)" -a -n "$(SAMPLES)" || { echo "name TEXTS=file and SAMPLES=file" >&2; exit 2; }
+	$(BIN)/ctxpress kv calibrate --model $(KV_MODEL) --texts "$(SAMPLES)" --out build/kv.safetensors
+	$(BIN)/ctxpress eval kv --model $(KV_MODEL) --texts "$(TEXTS)" --calibration build/kv.safetensors \
+		--write docs/kv.md --plot docs/kv_quality.svg
+	$(BIN)/python -m benchmarks.kv_codec --model $(KV_MODEL) --texts "$(TEXTS)" \
+		--calibration build/kv.safetensors --write docs/kv.md
+	$(BIN)/ctxpress eval parallel --model $(KV_MODEL) --write docs/worker.md --plot docs/parallel.svg
 
 eval: $(DEV_READY)  ## measure what survives compression (DATA=folder; see docs/compression.md)
 	$(BIN)/ctxpress eval compression $(if $(DATA),--data "$(DATA)") \
