@@ -32,12 +32,17 @@ IDENTITY = KVIdentity(model="m", revision="r", tokenizer="t", rope="theta=1e4", 
 
 @dataclass(frozen=True)
 class CodecCase:
-    """``max_error``: root mean square of the error over that of the values, of normal values."""
+    """``max_error``: root mean square of the error over that of the values, of normal values.
+
+    ``level_of``: the codec of which this one is another level, by the same code with other numbers;
+    it gets a short list of tests instead of all.
+    """
 
     name: str
     max_error: float
     calibrated: bool = False
     lossless: bool = False
+    level_of: str = ""
 
     def codec(self, block: KVBlock, **options: object) -> Codec:
         """The codec, with a calibration for blocks like ``block`` where it needs one."""
@@ -74,7 +79,8 @@ def _row(case: CodecCase) -> object:
     )
 
 
-every_codec = pytest.mark.parametrize("case", [_row(case) for case in CASES])
+every_codec = pytest.mark.parametrize("case", [_row(case) for case in CASES if not case.level_of])
+every_name = pytest.mark.parametrize("case", [_row(case) for case in CASES])
 
 
 def make_block(
