@@ -30,10 +30,6 @@ with atheris.instrument_imports(include=["ctxpress.cache"], exclude=KERNELS):
     for place in BUILTIN_CODECS.values():
         importlib.import_module(str(place).partition(":")[0])
 
-from tests.attacks.mutations import mutated
-from tests.cache.codecs.cases import CASES, make_block
-from tests.cache.codecs.test_fuzz import SHAPES, containers
-
 MOST_BYTES = 2**22
 
 
@@ -51,6 +47,12 @@ class Provided:
 
 
 def main() -> None:
+    """Fuzz until libFuzzer's options say that it is enough."""
+    # After what they import was instrumented.
+    from tests.attacks.mutations import mutated
+    from tests.cache.codecs.cases import CASES, make_block
+    from tests.cache.codecs.test_fuzz import SHAPES, containers
+
     seeds, calibrations = [], []
     for case in CASES:
         for shape in SHAPES:
