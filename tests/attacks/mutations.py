@@ -15,6 +15,7 @@ TEXTS = (
     "int8",
     "int4",
     "cachegen-2",
+    "kvtc",
     "float32",
     "bfloat16",
     "float16",

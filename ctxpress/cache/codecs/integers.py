@@ -110,7 +110,7 @@ def create(
 def _quantised(tensor: torch.Tensor, bits: int) -> tuple[memoryview, memoryview]:
     """Scales and packed symbols of ``(n_kv_heads, n_tokens, head_dim)``."""
     most = 2 ** (bits - 1) - 1
-    rows = tensor.detach().float()
+    rows = tensor.float()
     scales = _rounded_up(rows.abs().amax(dim=-1) / most)
     inverse = torch.where(scales > 0, 1 / scales, 0)
     symbols = (rows * inverse.unsqueeze(-1)).round_().clamp_(-most, most).to(torch.int8)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 
@@ -75,6 +76,7 @@ class SectionedCodec(SectionMethods):
 
     def encode(self, block: KVBlock) -> bytes:
         """See :class:`~ctxpress.cache.codec.Codec`."""
+        block = replace(block, keys=block.keys.detach(), values=block.values.detach())
         exact = sorted({*self._non_finite_tokens(block), *self.exact_tokens(block)})
         encoded = self.encode_sections(without_tokens(block, exact) if exact else block)
         sections: list[tuple[tuple[int, int], SectionData]] = [

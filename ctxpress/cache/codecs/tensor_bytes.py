@@ -18,7 +18,7 @@ _INTEGERS: dict[int, tuple[torch.dtype, np.dtype[np.signedinteger[Any]]]] = {
 def tensor_to_bytes(tensor: torch.Tensor) -> memoryview:
     """The bytes of a tensor of float32, float16 or bfloat16; a view where that is possible."""
     integers, little_endian = _INTEGERS[tensor.element_size()]
-    array = tensor.detach().contiguous().cpu().view(integers).numpy()
+    array = tensor.contiguous().cpu().view(integers).numpy()
     return memoryview(array.astype(little_endian, copy=False).reshape(-1).view(np.uint8))
 
 

@@ -290,7 +290,8 @@ def digests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What another process decodes, by codec: digests of keys and values."""
     folder = tmp_path_factory.mktemp("containers")
     for one in CASES:
-        _write_case(one, folder)
+        if not one.level_of:
+            _write_case(one, folder)
     done = subprocess.run(
         [sys.executable, "-c", _DECODE, folder],
         capture_output=True,
@@ -326,10 +327,7 @@ for path in sorted(folder.glob("*.ctxkv")):
 
 def _write_case(case: CodecCase, folder: Path) -> None:
     block = make_block()
-    try:
-        codec, calibration = case.codec(block), case.calibration(block)
-    except (ModuleNotFoundError, NotImplementedError):
-        return
+    codec, calibration = case.codec(block), case.calibration(block)
     (folder / f"{case.name}.ctxkv").write_bytes(codec.encode(block))
     if calibration is not None:
         calibration.save(folder / f"{case.name}.safetensors")

@@ -27,8 +27,19 @@ def integer_matmul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     if left.device.type == "cuda":
         return _on_cuda(left, right)
     if left.device.type == "cpu" and _cpu_kernel_is_exact():
-        return torch._int_mm(left, right)
+        return torch._int_mm(_plain(left), _plain(right))
     return left.to(torch.int32) @ right.to(torch.int32)
+
+
+def _plain(matrix: torch.Tensor) -> torch.Tensor:
+    """``matrix`` with the strides of its shape.
+
+    The stride of a single row is free, so numpy and torch call it contiguous whatever it is; the
+    kernel takes it for the row's length, and reads past it.
+    """
+    if matrix.stride() == (matrix.shape[1], 1):
+        return matrix
+    return torch.empty(matrix.shape, dtype=matrix.dtype).copy_(matrix)
 
 
 @lru_cache(maxsize=1)
