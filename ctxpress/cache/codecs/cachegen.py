@@ -148,13 +148,13 @@ class CacheGenCodec(SectionedCodec):
     def _encode_layer(self, block: KVBlock, layer: int, n_sinks: int) -> tuple[list[bytes], int]:
         writer, saved = SectionWriter(), 0
         for kind, tensor in enumerate((block.keys, block.values)):
-            rows = tensor[layer].detach().float()
+            rows = tensor[layer].detach().float().contiguous().cpu().numpy()
             if self._steps is not None:
                 channels, most, least = self._steps.channels(layer, kind), self._steps.most, 0
             else:
                 is_key = kind == 0
                 channels = measure_channels(
-                    rows[:, n_sinks:], with_means=is_key, with_scales=is_key
+                    np.ascontiguousarray(rows[:, n_sinks:]), with_means=is_key, with_scales=is_key
                 )
                 most, least = self._most(layer, block.n_layers)[kind], LEAST_RUNG
             saved += _encode_tensor(writer, rows, channels, most, least, n_sinks)
@@ -189,7 +189,7 @@ def create(
 
 def _encode_tensor(
     writer: SectionWriter,
-    rows: torch.Tensor,
+    rows: np.ndarray,
     channels: ChannelScales,
     most: int,
     least_rung: int,
@@ -199,9 +199,14 @@ def _encode_tensor(
     runs = []
     if n_sinks:
         runs.append(
-            quantise(rows[:, :n_sinks], channels, _SINK_MOST, least_rung=least_rung + SINK_RUNGS)
+            quantise(
+                np.ascontiguousarray(rows[:, :n_sinks]),
+                channels,
+                _SINK_MOST,
+                least_rung=least_rung + SINK_RUNGS,
+            )
         )
-    body = quantise(rows[:, n_sinks:], channels, most, least_rung=least_rung)
+    body = quantise(np.ascontiguousarray(rows[:, n_sinks:]), channels, most, least_rung=least_rung)
     n_levels = 2 * most + 1
     plain = encode_symbols(body.symbols, n_levels)
     encoded, saved = plain, 0

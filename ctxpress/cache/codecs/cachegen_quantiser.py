@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ctxpress.cache.codecs import cachegen_kernels as kernels
 from ctxpress.cache.codecs.cachegen_scales import (
     LEAST_RUNG,
-    MOST_RUNG,
     ladder,
     nearest_rungs,
     rungs_above,
@@ -27,6 +27,7 @@ LEAST_PRODUCT, MOST_PRODUCT = -500, 504
 _LEAST_CHANNEL_RUNG = -240
 MEAN_STEPS = 8  # a mean is a whole number of eighths of its channel's scale
 MOST_MEAN = 127
+_SCRATCH_VALUES = 2**15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,8 +37,8 @@ class ChannelScales:
     ``rungs`` and ``mean_symbols``, int64 of the same shape, are how a section names them.
     """
 
-    scales: torch.Tensor
-    means: torch.Tensor
+    scales: np.ndarray
+    means: np.ndarray
     rungs: np.ndarray | None = None
     mean_symbols: np.ndarray | None = None
 
@@ -46,7 +47,7 @@ class ChannelScales:
         """Scales on the ladder and means in eighths of them."""
         scales = ladder(rungs)
         means = mean_symbols.astype(np.float32) * scales * np.float32(1 / MEAN_STEPS)
-        return cls(torch.from_numpy(scales), torch.from_numpy(means), rungs, mean_symbols)
+        return cls(scales, means, rungs, mean_symbols)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,65 +62,98 @@ class QuantisedTokens:
     most: int
 
 
-def measure_channels(rows: torch.Tensor, *, with_means: bool, with_scales: bool) -> ChannelScales:
+def measure_channels(rows: np.ndarray, *, with_means: bool, with_scales: bool) -> ChannelScales:
     """Means and mean absolute deviations of the channels of ``(n_kv_heads, n_tokens, head_dim)``.
 
     Without means they are 0, without scales all rungs are 0.
     """
     n_heads, n_tokens, head_dim = rows.shape
-    shape = (n_heads, head_dim)
-    if n_tokens == 0:
-        nothing = np.zeros(shape, np.int64)
-        return ChannelScales.of_section(nothing, nothing)
-    means = torch.zeros(shape, device=rows.device)
-    if with_means:
-        # Divided first: a sum may overflow where no value does.
-        means = (rows / n_tokens).sum(dim=1)
-    if with_scales:
-        deviation = ((rows - means.unsqueeze(1)).abs_() / n_tokens).sum(dim=1)
-        rungs = nearest_rungs(deviation).clamp_(_LEAST_CHANNEL_RUNG, MOST_RUNG)
-        rungs.clamp_min_(int(rungs.max()) - 255)
+    rungs = np.zeros((n_heads, head_dim), np.int64)
+    symbols = rungs
+    if n_tokens and with_means:
+        means = kernels.channel_means(rows)
     else:
-        rungs = torch.zeros(shape, dtype=torch.int64)
-    found = rungs.cpu().numpy()
-    steps = torch.from_numpy(ladder(found)).to(rows.device) / MEAN_STEPS
-    symbols = (means / steps).round_().clamp_(-MOST_MEAN, MOST_MEAN)
-    return ChannelScales.of_section(found, symbols.cpu().numpy().astype(np.int64))
+        means = np.zeros((n_heads, head_dim), np.float32)
+    if n_tokens and with_scales:
+        rungs = nearest_rungs(kernels.channel_deviations(rows, means))
+        rungs = np.maximum(rungs, _LEAST_CHANNEL_RUNG)
+        rungs = np.maximum(rungs, int(rungs.max()) - 255)
+    if with_means:
+        steps = ladder(rungs) / np.float32(MEAN_STEPS)
+        symbols = np.clip(np.rint(means / steps), -MOST_MEAN, MOST_MEAN).astype(np.int64)
+    return ChannelScales.of_section(rungs, symbols)
 
 
 def quantise(
-    rows: torch.Tensor, channels: ChannelScales, most: int, *, least_rung: int = LEAST_RUNG
+    rows: np.ndarray, channels: ChannelScales, most: int, *, least_rung: int = LEAST_RUNG
 ) -> QuantisedTokens:
     """Symbols of ``rows``, float32 ``(n_kv_heads, n_tokens, head_dim)``, at most ``most`` from 0.
 
     A token's scale is the least rung, ``least_rung`` or above, at which none of its values in a
     head lies beyond the outermost symbol.
     """
-    n_heads, n_tokens, head_dim = rows.shape
-    scales = channels.scales.to(rows.device).unsqueeze(1)
-    units = (rows - channels.means.to(rows.device).unsqueeze(1)).div_(scales)
-    largest = units.abs().amax(dim=2) if n_tokens else units.new_zeros(n_heads, 0)
+    inverse = 1 / channels.scales
+    largest = kernels.largest_units(rows, channels.means, inverse)
     least_channel = 0 if channels.rungs is None else int(channels.rungs.min())
-    rungs = rungs_above(largest / most).clamp_min_(max(least_rung, LEAST_PRODUCT - least_channel))
-    if n_tokens:
-        rungs.clamp_min_(int(rungs.max()) - 255)
-    token_rungs = rungs.cpu().numpy()
-    inverse = 1 / torch.from_numpy(ladder(token_rungs)).to(rows.device)
-    units.mul_(inverse.unsqueeze(2)).round_().clamp_(-most, most).add_(most)
-    symbols = units.to(torch.uint8).transpose(1, 2).reshape(n_heads * head_dim, n_tokens)
-    return QuantisedTokens(symbols.cpu().numpy(), token_rungs, most)
+    rungs = rungs_above(largest / np.float32(most))
+    rungs = np.maximum(rungs, max(least_rung, LEAST_PRODUCT - least_channel))
+    if rungs.size:
+        rungs = np.maximum(rungs, int(rungs.max()) - 255)
+    tokens = 1 / ladder(rungs)
+    symbols = kernels.symbols_of(rows, channels.means, inverse, tokens, most)
+    return QuantisedTokens(symbols, rungs, most)
 
 
 def dequantise(tokens: QuantisedTokens, channels: ChannelScales, out: torch.Tensor) -> None:
-    """Fill ``out``, ``(n_kv_heads, n_tokens, head_dim)`` of any float dtype and device."""
-    n_heads, n_tokens, head_dim = out.shape
-    if n_tokens == 0:
+    """Fill ``out``, ``(n_kv_heads, n_tokens, head_dim)`` of any float dtype and device.
+
+    On a GPU by torch, on the CPU by one loop: the same operations, so the same bits.
+    """
+    if out.numel() == 0:
         return
-    symbols = torch.from_numpy(tokens.symbols).to(out.device)
-    values = symbols.view(n_heads, head_dim, n_tokens).transpose(1, 2).float() - tokens.most
-    scales = channels.scales.to(out.device).unsqueeze(1)
-    token_scales = torch.from_numpy(ladder(tokens.token_rungs)).to(out.device).unsqueeze(2)
-    values *= scales * token_scales
-    values += channels.means.to(out.device).unsqueeze(1)
+    token_scales = ladder(tokens.token_rungs)
     greatest = torch.finfo(out.dtype).max
-    out.copy_(values.clamp_(-greatest, greatest))
+    limited = _largest_possible(tokens, channels, token_scales) > greatest
+    if out.device.type != "cpu":
+        values = _dequantised_by_torch(tokens, channels, token_scales, out)
+        out.copy_(values.clamp_(-greatest, greatest) if limited else values)
+        return
+    n_heads, n_tokens, head_dim = out.shape
+    # A few heads at a time, so that what is not rounded yet stays in the cache.
+    at_once = max(1, min(n_heads, _SCRATCH_VALUES // (n_tokens * head_dim)))
+    scratch = np.empty((at_once, n_tokens, head_dim), np.float32)
+    values = torch.from_numpy(scratch)
+    for first in range(0, n_heads, at_once):
+        heads = slice(first, min(first + at_once, n_heads))
+        n = heads.stop - first
+        kernels.fill_from_symbols(
+            tokens.symbols[first * head_dim : heads.stop * head_dim],
+            tokens.most,
+            channels.scales[heads],
+            channels.means[heads],
+            token_scales[heads],
+            scratch[:n],
+        )
+        if limited:
+            values.clamp_(-greatest, greatest)
+        out[heads].copy_(values[:n])
+
+
+def _dequantised_by_torch(
+    tokens: QuantisedTokens, channels: ChannelScales, token_scales: np.ndarray, out: torch.Tensor
+) -> torch.Tensor:
+    n_heads, n_tokens, head_dim = out.shape
+    place = out.device
+    symbols = torch.from_numpy(tokens.symbols).to(place).view(n_heads, head_dim, n_tokens)
+    values = symbols.transpose(1, 2).to(torch.float32) - tokens.most
+    scales = torch.from_numpy(channels.scales).to(place).unsqueeze(1)
+    values *= scales * torch.from_numpy(token_scales).to(place).unsqueeze(2)
+    values += torch.from_numpy(channels.means).to(place).unsqueeze(1)
+    return values
+
+
+def _largest_possible(
+    tokens: QuantisedTokens, channels: ChannelScales, token_scales: np.ndarray
+) -> float:
+    steps = float(channels.scales.max()) * float(token_scales.max())
+    return 1.001 * (steps * tokens.most + float(np.abs(channels.means).max()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 __all__ = ["LEAST_RUNG", "MOST_RUNG", "ladder", "nearest_rungs", "rungs_above"]
 
@@ -28,16 +27,21 @@ def ladder(rungs: np.ndarray) -> np.ndarray:
     return scales
 
 
-def nearest_rungs(scales: torch.Tensor) -> torch.Tensor:
+def nearest_rungs(scales: np.ndarray) -> np.ndarray:
     """The rungs nearest to ``scales``, float32 of at least 0; int64, limited to the ladder."""
-    return _limited((4 * torch.log2(scales)).round())
+    return _limited(np.rint(_quarters(scales)))
 
 
-def rungs_above(scales: torch.Tensor) -> torch.Tensor:
+def rungs_above(scales: np.ndarray) -> np.ndarray:
     """The first rungs not below ``scales``, but for rounding; int64, limited to the ladder."""
-    return _limited((4 * torch.log2(scales)).ceil())
+    return _limited(np.ceil(_quarters(scales)))
 
 
-def _limited(rungs: torch.Tensor) -> torch.Tensor:
-    finite = torch.nan_to_num(rungs, nan=LEAST_RUNG, posinf=MOST_RUNG, neginf=LEAST_RUNG)
-    return finite.clamp_(LEAST_RUNG, MOST_RUNG).long()
+def _quarters(scales: np.ndarray) -> np.ndarray:
+    quarters: np.ndarray = 4 * np.log2(np.maximum(scales, np.float32(2.0**-126)))
+    return quarters
+
+
+def _limited(rungs: np.ndarray) -> np.ndarray:
+    limited: np.ndarray = np.clip(rungs, LEAST_RUNG, MOST_RUNG).astype(np.int64)
+    return limited

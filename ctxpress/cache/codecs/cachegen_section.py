@@ -74,11 +74,11 @@ class TensorStreams:
             f"symbols_{suffix}": len(self.runs[-1].symbols),
         }
         if self.scales is not None and self.means is not None:
-            found[f"channels_{suffix}"] = len(self.scales) + len(self.means)
+            found[f"scales_channels_{suffix}"] = len(self.scales) + len(self.means)
         if self.deltas is not None:
-            found[f"deltas_{suffix}"] = len(self.deltas)
+            found[f"symbols_deltas_{suffix}"] = len(self.deltas)
         if len(self.runs) > 1:
-            found[f"sinks_{suffix}"] = len(self.runs[0].symbols)
+            found[f"symbols_sinks_{suffix}"] = len(self.runs[0].symbols)
         return found
 
 

@@ -9,7 +9,6 @@ given number of bits best where all steps are equal in units of ``1 / sqrt(cost)
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from ctxpress.cache.calibration import Calibration
 from ctxpress.cache.codecs.cachegen_quantiser import ChannelScales
@@ -52,11 +51,8 @@ class CalibratedSteps:
         step = np.float32(arrays[_STEP].reshape(-1)[0]) if _STEP in arrays else _DEFAULT_STEP
         if not 0 < step < np.inf:
             raise CodecError(f"calibration array {_STEP!r} holds no step: {step}")
-        self._means = [torch.from_numpy(found[kind, "mean"]) for kind in _KINDS]
-        self._scales = [
-            torch.from_numpy(_steps(float(step), found[kind, "cost"], found[kind, "std"]))
-            for kind in _KINDS
-        ]
+        self._means = [found[kind, "mean"] for kind in _KINDS]
+        self._scales = [_steps(float(step), found[k, "cost"], found[k, "std"]) for k in _KINDS]
 
     def require(self, n_layers: int, n_kv_heads: int, head_dim: int) -> None:
         """:raises CodecError: the calibration is of a model of another shape."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxpress.cache.codecs.entropy import SymbolTables, decode_symbols, encode_symbols
+from ctxpress.cache.codecs.entropy import SymbolTables, decode_symbols, encode_symbols, rans
+from ctxpress.cache.codecs.entropy.on_device import decode_streams
 from ctxpress.cache.codecs.entropy.packing import packed_bytes
 from ctxpress.cache.codecs.entropy.tables import static_tables
 from ctxpress.errors import CodecError, CorruptContainerError
@@ -141,6 +143,25 @@ def test_given_tables_save_what_tables_in_the_stream_cost() -> None:
     assert len(shared) < len(alone)
     with pytest.raises(CorruptContainerError, match="tables that were not given"):
         decode_symbols(shared, symbols.shape, 15)
+
+
+def test_decoding_on_a_device_gives_the_same_symbols() -> None:
+    rng = np.random.default_rng(0)
+    streams, shapes, wanted = [], [], []
+    for shape, n_levels in (((40, 256), 15), ((7, 33), 31), ((64, 300), 127), ((300, 17), 3)):
+        widths = rng.lognormal(0, 0.7, (shape[0], 1))
+        symbols = np.rint(rng.normal(0, 1, shape) * widths) + (n_levels - 1) // 2
+        symbols = np.clip(symbols, 0, n_levels - 1).astype(np.uint8)
+        symbols[0, :2] = (0, n_levels - 1)
+        data = encode_symbols(symbols, n_levels, coders=("rans",))
+        streams.append(rans.parse(memoryview(data)[1:], shape, n_levels, None, None))
+        shapes.append(shape)
+        wanted.append(symbols)
+    found = decode_streams(streams, shapes, torch.device("cpu"))
+    assert all(np.array_equal(a.numpy(), b) for a, b in zip(found, wanted, strict=True))
+    streams[1].words[-1] ^= 1
+    with pytest.raises(CorruptContainerError, match="does not end where"):
+        decode_streams(streams, shapes, torch.device("cpu"))
 
 
 def test_static_tables_are_the_same_everywhere() -> None:

@@ -28,8 +28,9 @@ MAX_GROUP = 4
 MAX_CLASSES = 255
 # A class costs a table of 16 KiB to build at both ends: the time of some 4,000 symbols.
 _SYMBOLS_A_CLASS = 4096
-_MOST_CLASSES = 16
-_ROUNDS = 3
+_MOST_CLASSES = 8
+_ROUNDS = 2
+_GOOD_ENOUGH = 1.002  # static tables this near to the bins' own: nothing is left to learn
 _RARE = 4096  # one symbol in so many may be left out at each end of a class
 _OUTLIER_BITS = 24.0
 _NO_WEIGHTS = np.empty((0, 0))
@@ -136,21 +137,20 @@ def choose_classes(
         option = _Option(SOURCE_ROWS, indices, of_rows.reshape(-1), given.weights[kept][:, used])
         return _finished(kernels, shape[1], trimmed, used.start, option)
     most = max(1, min(_MOST_CLASSES, shape[0] * shape[1] // _SYMBOLS_A_CLASS))
-    bins = np.zeros(shape[0], np.int64)
-    if most > 1:
+    if most == 1:
+        bins, sums = np.zeros(shape[0], np.int64), everything[None, used]
+    else:
         levels = np.arange(used.start, used.stop, dtype=np.float32)
         bins = _bins(trimmed, np.abs(levels - (n_levels - 1) // 2) / shape[1])
-    sums = kernels.sums_of_classes(trimmed, bins, int(bins.max()) + 1)
-    options = []
-    for source, family in ((SOURCE_STATIC, static_tables(n_levels)), (SOURCE_GIVEN, given)):
-        if family is not None:
-            weights = family.weights[:, used]
-            options.append(
-                _from_family(source, weights, _static_bits(n_levels)[used], sums, bins, most)
-                if source == SOURCE_STATIC
-                else _from_family(source, weights, _bits_of(weights), sums, bins, most)
-            )
-    if most > 1:
+        sums = kernels.sums_of_classes(trimmed, bins, int(bins.max()) + 1)
+    static = static_tables(n_levels).weights[:, used]
+    static_bits = _static_bits(n_levels)[used]
+    options = [_from_family(kernels, SOURCE_STATIC, static, static_bits, sums, bins, most)]
+    if given is not None:
+        weights = given.weights[:, used]
+        bits = _bits_of(weights)
+        options.append(_from_family(kernels, SOURCE_GIVEN, weights, bits, sums, bins, most))
+    if most > 1 and options[0].bits > _GOOD_ENOUGH * _own_bits(sums):
         options.append(_clustered(kernels, trimmed, options[0].of_rows, most))
     options.append(_in_one(everything[used], shape[0]))
     cheapest = min(options, key=lambda option: option.bits)
@@ -185,6 +185,7 @@ def _static_bits(n_levels: int) -> np.ndarray:
 
 
 def _from_family(
+    kernels: Any,
     source: int,
     weights: np.ndarray,
     symbol_bits: np.ndarray,
@@ -194,10 +195,10 @@ def _from_family(
 ) -> _Option:
     """The cheapest tables of a family for bins of rows; naming a table is part of the price."""
     bits = sums @ symbol_bits
-    of_bins = _cheapest(bits, np.bincount(bins, minlength=len(sums)), most)
-    cost = float(np.take_along_axis(bits, of_bins[:, None], axis=1).sum())
-    kept, of_bins = np.unique(of_bins, return_inverse=True)
-    of_rows = of_bins.reshape(-1)[bins]
+    sizes = np.bincount(bins, minlength=len(sums))
+    kept, of_bins = kernels.cheapest_tables(bits, sizes, most, _ROUNDS)
+    cost = float(bits[np.arange(len(sums)), kept[of_bins]].sum())
+    of_rows = of_bins[bins]
     indices = tuple(int(table) for table in kept)
     return _Option(source, indices, of_rows, weights[kept], cost + _head_bits(of_rows, len(kept)))
 
@@ -208,13 +209,12 @@ def _clustered(kernels: Any, counts: np.ndarray, start: np.ndarray, most: int) -
     ones = np.ones(len(counts), np.int64)
     for _ in range(_ROUNDS):
         sums = kernels.sums_of_classes(counts, of_rows, n_classes)
-        kept, of_rows = np.unique(
-            _cheapest(counts @ _bits_of(sums + np.float32(0.1)), ones, most), return_inverse=True
-        )
-        of_rows, n_classes = of_rows.reshape(-1), len(kept)
+        bits = counts @ _bits_of(sums + np.float32(0.1))
+        kept, of_rows = kernels.cheapest_tables(bits, ones, most, _ROUNDS)
+        n_classes = len(kept)
     sums = kernels.sums_of_classes(counts, of_rows, n_classes)
-    bits = _own_bits(sums) + _head_bits(of_rows, n_classes)
-    return _Option(SOURCE_STREAM, (0,) * n_classes, of_rows, _NO_WEIGHTS, bits)
+    total_bits = _own_bits(sums) + _head_bits(of_rows, n_classes)
+    return _Option(SOURCE_STREAM, (0,) * n_classes, of_rows, _NO_WEIGHTS, total_bits)
 
 
 def _in_one(total: np.ndarray, n_rows: int) -> _Option:
@@ -235,21 +235,6 @@ def _head_bits(of_rows: np.ndarray, n_classes: int) -> float:
         return 32.0
     share = np.bincount(of_rows) / len(of_rows)
     return 32.0 * n_classes + 150.0 - len(of_rows) * float((share * np.log2(share)).sum())
-
-
-def _cheapest(bits: np.ndarray, sizes: np.ndarray, most: int) -> np.ndarray:
-    """The table of each bin of ``sizes`` rows, by its bits and those of naming it in each row."""
-    chosen = bits.argmin(axis=1)
-    n_tables = bits.shape[1]
-    for _ in range(_ROUNDS):
-        rows = np.bincount(chosen, weights=sizes, minlength=n_tables)
-        allowed = np.argsort(-rows, kind="stable")[:most]
-        allowed = allowed[rows[allowed] > 0]
-        name_bits = np.log2(sizes.sum() / rows[allowed])
-        cost = bits[:, allowed] + sizes[:, None] * name_bits
-        chosen = allowed[cost.argmin(axis=1)]
-    result: np.ndarray = chosen
-    return result
 
 
 def _finished(

@@ -12,16 +12,20 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-from numba import njit, uint8, uint32, uint64
+from llvmlite import ir
+from numba import njit, types, uint8, uint32, uint64
+from numba.extending import intrinsic
 
 __all__ = [
     "TABLE_SIZE",
+    "cheapest_tables",
     "decode_lanes",
     "decode_table",
     "encode_lanes",
     "expand_groups",
     "group_frequencies",
     "histograms",
+    "inverses_of_frequencies",
     "list_outliers",
     "pack_groups",
     "place_outliers",
@@ -52,11 +56,12 @@ def histograms(symbols: np.ndarray, n_levels: int) -> np.ndarray:
     # Two counters a symbol, since equal neighbours would wait for each other's sum.
     even, odd = np.zeros(256, np.uint32), np.zeros(256, np.uint32)
     for row in range(n_rows):
-        for column in range(0, n_columns - 1, 2):
-            even[symbols[row, column]] += uint32(1)
-            odd[symbols[row, column + 1]] += uint32(1)
+        source = symbols[row]
+        for pair in range(uint64(n_columns // 2)):
+            even[source[pair + pair]] += uint32(1)
+            odd[source[pair + pair + uint64(1)]] += uint32(1)
         if n_columns % 2:
-            even[symbols[row, n_columns - 1]] += uint32(1)
+            even[source[n_columns - 1]] += uint32(1)
         for symbol in range(n_levels):
             counts[row, symbol] = np.float32(even[symbol] + odd[symbol])
             even[symbol] = uint32(0)
@@ -72,6 +77,42 @@ def sums_of_classes(counts: np.ndarray, of_rows: np.ndarray, n_classes: int) -> 
         for level in range(counts.shape[1]):
             sums[of_rows[row], level] += counts[row, level]
     return sums
+
+
+@_compiled
+def cheapest_tables(
+    bits: np.ndarray, sizes: np.ndarray, most: int, n_rounds: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The table of each bin of ``sizes`` rows, by its bits and those of naming it in each row.
+
+    ``bits``: float32 ``(n_bins, n_tables)``. At most ``most`` tables are used. Returns the tables
+    used, rising, and each bin's place among them.
+    """
+    n_bins, n_tables = bits.shape
+    chosen = np.empty(n_bins, np.int64)
+    for index in range(n_bins):
+        chosen[index] = bits[index].argmin()
+    total = sizes.sum()
+    for _ in range(n_rounds):
+        rows = np.zeros(n_tables, np.int64)
+        for index in range(n_bins):
+            rows[chosen[index]] += sizes[index]
+        popular = np.argsort(-rows, kind="mergesort")[:most]
+        allowed = popular[rows[popular] > 0]
+        name_bits = np.log2(total / rows[allowed])
+        for index in range(n_bins):
+            best = np.inf
+            for place in range(allowed.size):
+                cost = bits[index, allowed[place]] + sizes[index] * name_bits[place]
+                if cost < best:
+                    best = cost
+                    chosen[index] = allowed[place]
+    used = np.zeros(n_tables, np.bool_)
+    for index in range(n_bins):
+        used[chosen[index]] = True
+    kept = np.flatnonzero(used)
+    places = np.cumsum(used) - 1
+    return kept, places[chosen]
 
 
 @_compiled
@@ -198,122 +239,218 @@ def pack_groups(
     for row in order:
         kind = classes[row]
         low, width, group = lows[kind], widths[kind], groups[kind]
-        column = 0
-        if group == 2:
-            while column + 2 <= n_columns:
-                first = min(max(np.int64(symbols[row, column]) - low, 0), width - 1)
-                second = min(max(np.int64(symbols[row, column + 1]) - low, 0), width - 1)
-                packed[place] = starts[kind, second * width + first]
-                place += 1
-                column += 2
-        while column < n_columns:
+        n_groups = (n_columns + group - 1) // group
+        source, table = symbols[row], starts[kind]
+        target = packed[place : place + n_groups]
+        place += n_groups
+        whole = n_columns // group
+        if group == 1:
+            _pack_ones(source, low, width, table, target)
+        elif group == 2:
+            _pack_pairs(source, low, width, table, target[:whole])
+        else:
+            whole = 0
+        for number in range(0 if group > 2 else whole, n_groups):
             index, scale = np.int64(0), np.int64(1)
-            for digit in range(group):
-                at = column + digit
-                symbol = np.int64(symbols[row, at]) - low if at < n_columns else fillers[kind]
+            for column in range(number * group, (number + 1) * group):
+                symbol = fillers[kind]
+                if column < n_columns:
+                    symbol = np.int64(source[column]) - low
                 index += min(max(symbol, 0), width - 1) * scale
                 scale *= width
-            packed[place] = starts[kind, index]
-            place += 1
-            column += group
+            target[number] = table[index]
 
 
 @_compiled
-def encode_lanes(packed: np.ndarray, n_lanes: int, words: np.ndarray) -> int:
+def _pack_ones(
+    source: np.ndarray, low: int, width: int, table: np.ndarray, target: np.ndarray
+) -> None:
+    most = np.int32(width - 1)
+    for column in range(uint64(target.size)):
+        symbol = min(max(np.int32(source[column]) - np.int32(low), np.int32(0)), most)
+        target[column] = table[uint32(symbol)]
+
+
+@_compiled
+def _pack_pairs(
+    source: np.ndarray, low: int, width: int, table: np.ndarray, target: np.ndarray
+) -> None:
+    most, offset, scale = np.int32(width - 1), np.int32(low), np.int32(width)
+    for pair in range(uint64(target.size)):
+        at = pair + pair
+        first = min(max(np.int32(source[at]) - offset, np.int32(0)), most)
+        second = min(max(np.int32(source[at + uint64(1)]) - offset, np.int32(0)), most)
+        target[pair] = table[uint32(second * scale + first)]
+
+
+@intrinsic  # type: ignore[misc]
+def _high_product(typing_context: Any, one: Any, other: Any) -> Any:
+    """The upper 64 bits of the product of two unsigned 64-bit numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide = ir.IntType(128)
+        product = builder.mul(*(builder.zext(argument, wide) for argument in arguments))
+        high = builder.lshr(product, ir.Constant(wide, 64))
+        return builder.trunc(high, ir.IntType(64))
+
+    return types.uint64(types.uint64, types.uint64), generate
+
+
+@_compiled
+def inverses_of_frequencies() -> tuple[np.ndarray, np.ndarray]:
+    """What a state is multiplied with and shifted by, instead of divided; of all frequencies.
+
+    With ``s = ceil(log2(f))`` the inverse is ``ceil(2 ** (63 + s) / f)``, and the quotient of a
+    state below ``2 ** 63`` is the product's upper half shifted by ``s - 1`` (Granlund and
+    Montgomery, 1994). Frequency 1 divides nothing.
+    """
+    inverses = np.zeros(TABLE_SIZE + 1, np.uint64)
+    shifts = np.zeros(TABLE_SIZE + 1, np.uint64)
+    for frequency in range(2, TABLE_SIZE + 1):
+        shift = 0
+        while (1 << shift) < frequency:
+            shift += 1
+        divisor = uint64(frequency)
+        # 2 ** (63 + shift) in two halves, rounded up.
+        upper = uint64(1) << uint64(shift + 31)
+        lower = ((upper % divisor) << uint64(32)) + divisor - uint64(1)
+        inverses[frequency] = ((upper // divisor) << uint64(32)) + lower // divisor
+        shifts[frequency] = uint64(shift - 1)
+    return inverses, shifts
+
+
+@_compiled
+def encode_lanes(
+    packed: np.ndarray, n_lanes: int, words: np.ndarray, inverses: np.ndarray, shifts: np.ndarray
+) -> int:
     """Encode ``packed`` from its end into the end of ``words``; where the stream begins there.
 
     ``packed`` is a whole number of blocks of ``2 * n_lanes``, padded with frequency 4,096 at
     start 0, which leaves a state as it is. ``words`` has ``packed.size + 2 * n_lanes`` places.
+    ``inverses`` and ``shifts`` are those of :func:`inverses_of_frequencies`.
     """
+    # Indices are unsigned throughout: signed ones are tested for counting from the end.
+    lanes, one = uint64(n_lanes), uint64(1)
     states = np.full(n_lanes, uint64(_LOW), np.uint64)
-    place = words.size
-    for block in range(packed.size // (2 * n_lanes) - 1, -1, -1):
-        base = block * 2 * n_lanes
-        for lane in range(n_lanes - 1, -1, -1):
-            first, second = packed[base + lane], packed[base + n_lanes + lane]
-            f1, f2 = uint64(first & uint32(0xFFFF)), uint64(second & uint32(0xFFFF))
+    place = uint64(words.size)
+    low16, bits = uint64(0xFFFF), uint64(TABLE_BITS)
+    base = uint64(packed.size)
+    while base > uint64(0):
+        base -= lanes + lanes
+        lane = lanes
+        while lane > uint64(0):
+            lane -= one
+            first, second = uint64(packed[base + lane]), uint64(packed[base + lanes + lane])
+            f1, f2 = first & low16, second & low16
             state = states[lane]
             if (state >> uint64(39)) >= f1 * f2:
-                place -= 1
+                place -= one
                 words[place] = uint32(state & uint64(0xFFFFFFFF))
                 state >>= uint64(32)
-            quotient = state // f2
-            state = (
-                (quotient << uint64(TABLE_BITS))
-                + (state - quotient * f2)
-                + uint64(second >> uint32(16))
-            )
-            quotient = state // f1
-            states[lane] = (
-                (quotient << uint64(TABLE_BITS))
-                + (state - quotient * f1)
-                + uint64(first >> uint32(16))
-            )
-    for lane in range(n_lanes - 1, -1, -1):
-        place -= 2
+            quotient = _high_product(state, inverses[f2]) >> shifts[f2]
+            quotient = state if f2 == one else quotient
+            state = (quotient << bits) + (state - quotient * f2) + (second >> uint64(16))
+            quotient = _high_product(state, inverses[f1]) >> shifts[f1]
+            quotient = state if f1 == one else quotient
+            states[lane] = (quotient << bits) + (state - quotient * f1) + (first >> uint64(16))
+    lane = lanes
+    while lane > uint64(0):
+        lane -= one
+        place -= uint64(2)
         words[place] = uint32(states[lane] & uint64(0xFFFFFFFF))
-        words[place + 1] = uint32(states[lane] >> uint64(32))
-    return place
+        words[place + one] = uint32(states[lane] >> uint64(32))
+    return np.int64(place)
 
 
 @_compiled
-def decode_lanes(  # noqa: C901  (calls would keep the states out of registers)
+def _decode_blocks(
+    words: np.ndarray,
+    place: int,
+    states: np.ndarray,
+    table: np.ndarray,
+    out: np.ndarray,
+    index: int,
+    n_blocks: int,
+) -> int:
+    """Decode whole blocks of one table into ``out`` from ``index`` on; the next word's place.
+
+    ``words`` holds a word for every lane and block behind ``place``, whether it is taken or not.
+    """
+    lanes, base, at = uint64(states.size), uint64(index), uint64(place)
+    mask, low12, bits = uint64(TABLE_SIZE - 1), uint64(0xFFF), uint64(TABLE_BITS)
+    for _ in range(n_blocks):
+        for lane in range(lanes):
+            state = states[lane]
+            entry = uint64(table[state & mask])
+            state = (entry & low12) * (state >> bits) + ((entry >> bits) & low12)
+            out[base + lane] = uint8(entry >> uint64(24))
+            entry = uint64(table[state & mask])
+            state = (entry & low12) * (state >> bits) + ((entry >> bits) & low12)
+            out[base + lanes + lane] = uint8(entry >> uint64(24))
+            need = state < uint64(_LOW)
+            filled = (state << uint64(32)) | uint64(words[at])
+            states[lane] = filled if need else state
+            at += uint64(need)
+        base += lanes + lanes
+    return np.int64(at)
+
+
+@_compiled
+def decode_lanes(
     words: np.ndarray, n_lanes: int, segments: np.ndarray, tables: np.ndarray, out: np.ndarray
 ) -> int:
     """Decode ``out.size`` groups, uint8; 0, or what is wrong: 1 words end, 2 words or state left.
 
     ``segments`` ``(n_tables + 1,)``: groups ``segments[k]`` to ``segments[k + 1]`` are of table k.
     """
-    states = np.empty(n_lanes, np.uint64)
     if words.size < 2 * n_lanes:
         return 1
+    states = np.empty(n_lanes, np.uint64)
     for lane in range(n_lanes):
         states[lane] = uint64(words[2 * lane]) | (uint64(words[2 * lane + 1]) << uint64(32))
-    place = 2 * n_lanes
-    block = 2 * n_lanes
-    mask, low12, shift12 = uint64(TABLE_SIZE - 1), uint64(0xFFF), uint64(TABLE_BITS)
-    bound = uint64(_LOW)
+    place, block = 2 * n_lanes, 2 * n_lanes
     for kind in range(segments.size - 1):
         table = tables[kind]
         index, end = segments[kind], segments[kind + 1]
         while index < end:
-            if index % block == 0 and index + block <= end and place + n_lanes <= words.size:
-                for lane in range(n_lanes):
-                    state = states[lane]
-                    entry = uint64(table[state & mask])
-                    state = (entry & low12) * (state >> shift12) + ((entry >> shift12) & low12)
-                    out[index + lane] = uint8(entry >> uint64(24))
-                    entry = uint64(table[state & mask])
-                    state = (entry & low12) * (state >> shift12) + ((entry >> shift12) & low12)
-                    out[index + n_lanes + lane] = uint8(entry >> uint64(24))
-                    need = state < bound
-                    filled = (state << uint64(32)) | uint64(words[place])
-                    states[lane] = filled if need else state
-                    place += 1 if need else 0
-                index += block
+            n_blocks = min((end - index) // block, (words.size - place) // n_lanes)
+            if index % block == 0 and n_blocks > 0:
+                place = _decode_blocks(words, place, states, table, out, index, n_blocks)
+                index += n_blocks * block
                 continue
-            lane = index % n_lanes
-            state = states[lane]
-            entry = uint64(table[state & mask])
-            state = (entry & low12) * (state >> shift12) + ((entry >> shift12) & low12)
+            state, entry = _decoded_one(states[index % n_lanes], table)
             out[index] = uint8(entry >> uint64(24))
-            if (index // n_lanes) % 2 == 1 and state < bound:
+            if (index // n_lanes) % 2 == 1 and state < uint64(_LOW):
                 if place >= words.size:
                     return 1
                 state = (state << uint64(32)) | uint64(words[place])
                 place += 1
-            states[lane] = state
+            states[index % n_lanes] = state
             index += 1
-    # A lane that ends on the first symbol of a pair still owes the pair's test.
+    return _finish_lanes(words, place, states, out.size)
+
+
+@_compiled
+def _decoded_one(state: int, table: np.ndarray) -> tuple[int, int]:
+    entry = uint64(table[state & uint64(TABLE_SIZE - 1)])
+    low12, bits = uint64(0xFFF), uint64(TABLE_BITS)
+    return (entry & low12) * (state >> bits) + ((entry >> bits) & low12), entry
+
+
+@_compiled
+def _finish_lanes(words: np.ndarray, place: int, states: np.ndarray, n_groups: int) -> int:
+    """Whether every lane ends as it began, and the words with them; as :func:`decode_lanes`."""
+    n_lanes = states.size
     for lane in range(n_lanes):
-        index = out.size - 1 - (out.size - 1 - lane) % n_lanes
-        ends_on_first = out.size > lane and (index // n_lanes) % 2 == 0
-        if ends_on_first and states[lane] < bound:
+        index = n_groups - 1 - (n_groups - 1 - lane) % n_lanes
+        # A lane that ends on the first symbol of a pair still owes the pair's test.
+        owes = n_groups > lane and (index // n_lanes) % 2 == 0
+        if owes and states[lane] < uint64(_LOW):
             if place >= words.size:
                 return 1
             states[lane] = (states[lane] << uint64(32)) | uint64(words[place])
             place += 1
-        if states[lane] != bound:
+        if states[lane] != uint64(_LOW):
             return 2
     return 0 if place == words.size else 2
 
@@ -342,25 +479,22 @@ def expand_groups(
                 for digit in range(group):
                     digits[digit, index] = uint8(lows[kind] + rest % widths[kind])
                     rest //= widths[kind]
-        column = 0
+        n_groups = (n_columns + group - 1) // group
+        source, target = grouped[place : place + n_groups], out[row]
+        place += n_groups
         if group == 1:
-            for column in range(n_columns):
-                out[row, column] = digits[0, grouped[place + column]]
-            place += n_columns
+            for column in range(uint64(n_columns)):
+                target[column] = digits[0, source[column]]
             continue
+        whole = 0
         if group == 2:
-            for pair in range(n_columns // 2):
-                index = grouped[place + pair]
-                out[row, 2 * pair] = digits[0, index]
-                out[row, 2 * pair + 1] = digits[1, index]
-            place += n_columns // 2
-            column = n_columns - n_columns % 2
-        while column < n_columns:
-            index = grouped[place]
-            place += 1
-            for digit in range(min(group, n_columns - column)):
-                out[row, column + digit] = digits[digit, index]
-            column += group
+            whole = n_columns // 2
+            for pair in range(uint64(whole)):
+                target[pair + pair] = digits[0, source[pair]]
+                target[pair + pair + uint64(1)] = digits[1, source[pair]]
+        for number in range(whole, n_groups):
+            for digit in range(min(group, n_columns - number * group)):
+                target[number * group + digit] = digits[digit, source[number]]
 
 
 @_compiled

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,15 @@ from ctxpress.cache.codecs.entropy.classes import (
 from ctxpress.cache.codecs.entropy.tables import SymbolTables, static_tables
 from ctxpress.errors import CodecError, CorruptContainerError, MissingDependencyError
 
-__all__ = ["StreamPlan", "count_symbols", "decode", "encode", "parse", "plan_stream"]
+__all__ = [
+    "ParsedStream",
+    "StreamPlan",
+    "count_symbols",
+    "decode",
+    "encode",
+    "parse",
+    "plan_stream",
+]
 
 _MAX_LANES_LOG2 = 6
 _OUTLIERS = 128
@@ -100,12 +109,13 @@ def encode(symbols: np.ndarray, plan: StreamPlan) -> bytes:
     starts = np.stack([kernels.starts_of(f) for f in frequencies])
     n_groups = classes.n_groups(symbols.shape[1])
     block = 2 * n_lanes
-    packed = np.full(-(-n_groups // block) * block, 4096, np.uint32)
+    packed = np.empty(-(-n_groups // block) * block, np.uint32)
+    packed[n_groups:] = kernels.TABLE_SIZE
     kernels.pack_groups(
         symbols, classes.order, classes.of_rows, *classes.columns, classes.fillers, starts, packed
     )
     words = np.empty(packed.size + block, np.uint32)
-    begin = kernels.encode_lanes(packed, n_lanes, words)
+    begin = kernels.encode_lanes(packed, n_lanes, words, *_inverses())
     payload = words[begin:].astype("<u4", copy=False).tobytes()
     lows, widths, _ = classes.columns
     outliers = b""
@@ -281,6 +291,12 @@ def _family(source: int, n_levels: int, tables: SymbolTables | None) -> SymbolTa
     if source == SOURCE_STREAM:
         return None
     raise CorruptContainerError(f"a rANS stream with tables from {source}")
+
+
+@lru_cache(maxsize=1)
+def _inverses() -> tuple[np.ndarray, np.ndarray]:
+    inverses: tuple[np.ndarray, np.ndarray] = _kernels().inverses_of_frequencies()
+    return inverses
 
 
 def _kernels() -> Any:
