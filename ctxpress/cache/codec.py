@@ -22,6 +22,7 @@ from ctxpress.cache.identity import KVIdentity
 from ctxpress.errors import (
     CalibrationMissingError,
     ConfigError,
+    CorruptContainerError,
     MissingDependencyError,
     UnsupportedVersionError,
 )
@@ -180,7 +181,13 @@ def decode_container(
         raise CalibrationMissingError(
             f"the calibration {header.calibration[:12]}… is not at hand", sha256=header.calibration
         )
-    codec = create_codec(header.codec, calibration, threads=threads, device=device, codecs=codecs)
+    try:
+        codec = create_codec(
+            header.codec, calibration, threads=threads, device=device, codecs=codecs
+        )
+    except ConfigError as error:
+        create_codec("raw", threads=threads, device=device)  # raises where the caller's options do
+        raise CorruptContainerError(f"the header cannot be right: {error}") from error
     return codec.decode(data, expected=expected, max_decoded_bytes=max_decoded_bytes)
 
 

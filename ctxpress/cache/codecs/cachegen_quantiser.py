@@ -76,7 +76,9 @@ def measure_channels(rows: np.ndarray, *, with_means: bool, with_scales: bool) -
         means = np.zeros((n_heads, head_dim), np.float32)
     if n_tokens and with_scales:
         rungs = nearest_rungs(kernels.channel_deviations(rows, means))
-        rungs = np.maximum(rungs, _LEAST_CHANNEL_RUNG)
+        # A channel that hardly varies still has to name its mean.
+        least = rungs_above(np.abs(means) * np.float32(MEAN_STEPS / MOST_MEAN))
+        rungs = np.maximum(np.maximum(rungs, least), _LEAST_CHANNEL_RUNG)
         rungs = np.maximum(rungs, int(rungs.max()) - 255)
     if with_means:
         steps = ladder(rungs) / np.float32(MEAN_STEPS)
