@@ -1,0 +1,23 @@
+"""The curriculum: from few documents in short rows to many in long ones."""
+
+from __future__ import annotations
+
+from training.reference_model.rows import Phase
+
+_TASKS = (
+    ("retrieval", 0.45),
+    ("two_hop", 0.10),
+    ("labelling", 0.09),
+    ("copying", 0.10),
+    ("counting", 0.06),
+)
+_FIRST = (*_TASKS, ("repeat", 0.30), ("text", 0.10))
+_REST = (*_TASKS, ("text", 0.10))
+
+CURRICULUM = (
+    Phase(0.05, ((128, 1.0),), (2, 4), _FIRST),
+    Phase(0.15, ((128, 0.4), (256, 0.6)), (2, 8), _FIRST),
+    Phase(0.35, ((256, 0.7), (512, 0.3)), (2, 16), _REST),
+    Phase(0.65, ((256, 0.4), (512, 0.45), (1024, 0.15)), (3, 32), _REST),
+    Phase(1.0, ((256, 0.2), (512, 0.4), (1024, 0.3), (2048, 0.1)), (4, 64), _REST),
+)
