@@ -42,6 +42,7 @@ HELD_OUT_OF = 4
 """One of so many (entity, attribute, value) combinations is held out of training."""
 
 _HEADER_TOKENS = 4  # "Document", ":", " Marlow", "\n"
+_FILLER_TOKENS = 8  # "The old tower stood near the lamp."
 _MAX_COUNT = 9
 
 
@@ -170,9 +171,9 @@ class _Maker:
         """A document of these sentences in any order, filled up to about `document_tokens`."""
         left = self.document_tokens - _HEADER_TOKENS - n_tokens
         mixed = list(sentences)
-        while left >= 9:
+        while left >= _FILLER_TOKENS:
             mixed.append(self._filler())
-            left -= 9
+            left -= _FILLER_TOKENS
         self.rng.shuffle(mixed)
         return f"Document: {title}\n{' '.join(mixed)}\n"
 
