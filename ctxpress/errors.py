@@ -8,28 +8,42 @@
       MissingDependencyError    an optional package is absent; the message holds the install command
       FormatError               a request body is not of the shape its endpoint takes
       ModelError                model files are missing, damaged or unsuited
+      ContextLengthError        more tokens than the model's window holds
       StageError                a stage failed (raised to the caller only under ``strict``)
         LawError                a stage's output broke a law: protected text, ranges, growth
         DeadlineError           the time budget ran out
         ParityError             the `llmlingua` library would raise here (mode llmlingua2)
       StoreError                a store is unreachable, slow, full or holds nonsense
+      CodecError                KV cannot be encoded, or bytes cannot be decoded
+        CorruptContainerError     bytes that are no whole container: truncated, damaged, crafted
+        UnsupportedVersionError   a container of a version or codec that this program cannot read
+        LimitExceededError        a container claims more than the reader allows
+        IdentityMismatchError     KV of another model, tokenizer, rope, dtype or text
+        CalibrationMissingError   the container names a calibration that is not at hand
       UpstreamError             the LLM backend cannot be reached
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "CalibrationMissingError",
+    "CodecError",
     "ConfigError",
+    "ContextLengthError",
+    "CorruptContainerError",
     "CtxpressError",
     "DeadlineError",
     "FormatError",
+    "IdentityMismatchError",
     "LawError",
+    "LimitExceededError",
     "MissingDependencyError",
     "ModelError",
     "ParityError",
     "PluginError",
     "StageError",
     "StoreError",
+    "UnsupportedVersionError",
     "UpstreamError",
 ]
 
@@ -69,6 +83,10 @@ class ModelError(CtxpressError):
     """Model files are missing, damaged, or not of the expected kind."""
 
 
+class ContextLengthError(CtxpressError):
+    """A text has more tokens than the model's window holds; the message says both numbers."""
+
+
 class StageError(CtxpressError):
     """A stage failed. The pipeline turns it into a skip unless ``strict`` is set."""
 
@@ -96,6 +114,37 @@ class ParityError(StageError):
 
 class StoreError(CtxpressError):
     """A store is unreachable, timed out, is full, or was asked to hold too large a value."""
+
+
+class CodecError(CtxpressError):
+    """KV that a codec cannot encode, or bytes that it cannot decode. To a cache, a miss."""
+
+
+class CorruptContainerError(CodecError):
+    """Bytes that are not a whole, undamaged container; the message says where they go wrong."""
+
+
+class UnsupportedVersionError(CodecError):
+    """A well-formed container of a format version or codec that this program does not read."""
+
+
+class LimitExceededError(CodecError):
+    """A container claims sizes above the reader's limits; nothing was allocated for it."""
+
+
+class IdentityMismatchError(CodecError):
+    """A container holds KV of something else than was asked for; the message names the field."""
+
+
+class CalibrationMissingError(CodecError):
+    """A container was encoded with a calibration that is not at hand.
+
+    ``sha256`` is its digest in hexadecimal.
+    """
+
+    def __init__(self, message: str, *, sha256: str) -> None:
+        super().__init__(message)
+        self.sha256 = sha256
 
 
 class UpstreamError(CtxpressError):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_quality", "plot_retrieval", "plot_variants", "require_matplotlib"]
+__all__ = ["drawing", "plot_quality", "plot_retrieval", "plot_variants", "require_matplotlib"]
 
 SUFFIXES = (".svg", ".png")
 PANEL_INCHES = (5.2, 4.0)
@@ -69,7 +69,7 @@ def plot_quality(rows: Sequence[Row], path: Path) -> None:
     columns = min(2, len(names))  # more would be too small to read in a page
     lines = math.ceil(len(names) / columns)
     width, height = SINGLE_INCHES if len(names) == 1 else PANEL_INCHES
-    with _figure(path, (width * columns, height * lines)) as figure:
+    with drawing(path, (width * columns, height * lines)) as figure:
         panels = figure.subplots(lines, columns, squeeze=False).flatten()
         handles: dict[str, Artist] = {}
         for name, axes in itertools.zip_longest(names, panels):
@@ -98,7 +98,7 @@ def plot_variants(variants: Sequence[Variant], path: Path) -> None:
     if not variants:
         raise ValueError("there is nothing to draw")
     ratios = sorted({ratio for variant in variants for ratio in variant.survival}, reverse=True)
-    with _figure(path, SINGLE_INCHES) as figure:
+    with drawing(path, SINGLE_INCHES) as figure:
         axes = figure.subplots()
         ordered = sorted(variants, key=lambda variant: variant.tokens_per_second)
         for number, ratio in enumerate(ratios):
@@ -139,7 +139,7 @@ def plot_retrieval(rows: Sequence[RetrievalRow], path: Path) -> None:
     chosen = [row for row in rows if row.measure == "answers kept"]
     if not chosen:
         raise ValueError("there is nothing to draw")
-    with _figure(path, SINGLE_INCHES) as figure:
+    with drawing(path, SINGLE_INCHES) as figure:
         axes = figure.subplots()
         for number, name in enumerate(dict.fromkeys(row.pipeline for row in chosen)):
             own = sorted(
@@ -167,7 +167,7 @@ def plot_retrieval(rows: Sequence[RetrievalRow], path: Path) -> None:
 
 
 @contextmanager
-def _figure(path: Path, inches: tuple[float, float]) -> Iterator[Figure]:
+def drawing(path: Path, inches: tuple[float, float]) -> Iterator[Figure]:
     """A figure that is written to `path` when the body is done."""
     require_matplotlib(path)
     import matplotlib

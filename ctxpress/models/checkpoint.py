@@ -21,6 +21,7 @@ __all__ = [
     "INSTALL_COMMAND",
     "Checkpoint",
     "Device",
+    "Dtype",
     "ModelKind",
     "load_checkpoint",
     "padding_id",
@@ -31,6 +32,7 @@ __all__ = [
 
 INSTALL_COMMAND = "pip install 'ctxpress[torch]'"
 Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _TOKENIZER_FILES = (
@@ -96,11 +98,13 @@ def load_checkpoint(
     revision: str | None = None,
     device: Device = "auto",
     exact: bool = False,
+    dtype: Dtype | None = None,
 ) -> Checkpoint:
     """Load a model of `kind` by name or folder.
 
     `device` auto takes a CUDA GPU if there is one. Weights are 16 bits wide where that is quicker:
     float16 on a GPU, bfloat16 on CPUs with instructions for it. `exact` keeps them float32 on CPUs.
+    `dtype` decides instead of both; with auto they stay as the checkpoint has them.
 
     :raises MissingDependencyError: torch or transformers is not installed.
     :raises ModelError: the checkpoint is not at hand and cannot be fetched, is not of this kind,
@@ -112,7 +116,7 @@ def load_checkpoint(
     import transformers
 
     chosen = _choose_device(device)
-    dtype = _choose_dtype(chosen, exact=exact)
+    wanted = _choose_dtype(chosen, exact=exact) if dtype is None else dtype
     try:
         with quietly():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -120,7 +124,7 @@ def load_checkpoint(
             )
             loaded, report = getattr(transformers, kind.auto_class).from_pretrained(
                 str(folder),
-                dtype=dtype,
+                dtype=wanted,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -136,12 +140,13 @@ def load_checkpoint(
     missing = sorted(key for key in report["missing_keys"] if not key.startswith(kind.spare))
     if missing:
         raise ModelError(f"{model}: is no {kind.noun}, its weights lack {missing[0]}")
+    held = str(loaded.dtype).removeprefix("torch.")
     return Checkpoint(
         name=model,
         folder=folder,
-        identity=f"{identity}/{str(dtype).removeprefix('torch.')}",
+        identity=f"{identity}/{held}",
         device=chosen,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=held,
         model=loaded.to(chosen).eval(),
         tokenizer=tokenizer,
     )

@@ -1,0 +1,1 @@
+"""Codecs, one family a module; their names are in ``ctxpress.cache.codec``."""

@@ -1,0 +1,104 @@
+"""One stream of symbols: a byte that names the coder, then the coder's own bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ctxpress.cache.codecs.entropy import packing, rans, zstd
+from ctxpress.cache.codecs.entropy.tables import SymbolTables
+from ctxpress.errors import CodecError, CorruptContainerError
+
+__all__ = ["CODERS", "decode_symbols", "encode_symbols"]
+
+CODERS = ("packed", "zstd", "rans")
+_PACKED, _ZSTD, _RANS = range(3)
+
+
+def encode_symbols(
+    symbols: np.ndarray,
+    n_levels: int,
+    *,
+    tables: SymbolTables | None = None,
+    row_tables: np.ndarray | None = None,
+    coders: tuple[str, ...] = CODERS,
+) -> bytes:
+    """The smallest stream of ``symbols``, at most a byte larger than the symbols packed.
+
+    ``symbols``: uint8 ``(n_rows, n_columns)``, each below ``n_levels``; a row is a channel, and
+    alike rows lie together. ``n_levels``: 1 to 256. ``tables``: frequency tables that the decoder
+    will have too; they compete with those that need none. ``row_tables``: ``(n_rows,)`` integers,
+    which of ``tables`` each row uses, known to the decoder too; then nothing competes with them
+    but zstd. ``coders``: which coders compete beside packing.
+
+    :raises CodecError: the symbols, levels or tables are not of that kind.
+    """
+    if symbols.dtype != np.uint8 or symbols.ndim != 2:
+        raise CodecError(
+            f"symbols must be uint8 (n_rows, n_columns), not {symbols.dtype} {symbols.shape}"
+        )
+    _check_tables(symbols.shape[0], n_levels, tables, row_tables)
+    symbols = np.ascontiguousarray(symbols)
+    if symbols.size == 0 or n_levels == 1:
+        if symbols.any():
+            raise CodecError("a symbol is not below n_levels 1")
+        return bytes([_PACKED])
+    counts = rans.count_symbols(symbols, n_levels)
+    best = packing.packed_bytes(symbols.size, n_levels)
+    stream = b""
+    if "rans" in coders:
+        plan = rans.plan_stream(symbols.shape, counts, tables, row_tables)
+        if plan.estimated_bytes < best:
+            own = rans.encode(symbols, plan)
+            if len(own) < best:
+                best, stream = len(own), bytes([_RANS]) + own
+    if "zstd" in coders:
+        frame = zstd.compress(symbols, n_levels)
+        if len(frame) < best:
+            best, stream = len(frame), bytes([_ZSTD]) + frame
+    return stream or bytes([_PACKED]) + packing.pack(symbols, n_levels)
+
+
+def decode_symbols(
+    data: bytes | memoryview,
+    shape: tuple[int, int],
+    n_levels: int,
+    *,
+    tables: SymbolTables | None = None,
+    row_tables: np.ndarray | None = None,
+) -> np.ndarray:
+    """The symbols of a stream: uint8 ``shape``, each below ``n_levels``.
+
+    ``data`` is hostile; ``shape`` is what the caller allows: time and memory are a small multiple
+    of it, whatever the bytes say.
+
+    :raises CorruptContainerError: the bytes are not one whole stream of that shape.
+    :raises CodecError: levels or tables are not what :func:`encode_symbols` takes.
+    """
+    _check_tables(shape[0], n_levels, tables, row_tables)
+    view = memoryview(data).cast("B")
+    if len(view) == 0:
+        raise CorruptContainerError("a stream of symbols is empty")
+    coder, body = view[0], view[1:]
+    n_symbols = shape[0] * shape[1]
+    if coder == _PACKED:
+        return packing.unpack(body, n_symbols, n_levels).reshape(shape)
+    if n_symbols == 0 or n_levels == 1 or coder >= len(CODERS):
+        raise CorruptContainerError(f"no coder {coder} for {shape} symbols of {n_levels} levels")
+    if coder == _ZSTD:
+        return zstd.decompress(body, n_symbols, n_levels).reshape(shape)
+    return rans.decode(body, shape, n_levels, tables, row_tables)
+
+
+def _check_tables(
+    n_rows: int, n_levels: int, tables: SymbolTables | None, row_tables: np.ndarray | None
+) -> None:
+    if not 1 <= n_levels <= 256:
+        raise CodecError(f"n_levels must be 1 to 256, not {n_levels}")
+    if tables is not None and tables.weights.shape[1] != n_levels:
+        raise CodecError(f"tables of {tables.weights.shape[1]} levels for {n_levels}")
+    if row_tables is None:
+        return
+    if tables is None or row_tables.shape != (n_rows,) or row_tables.dtype.kind not in "iu":
+        raise CodecError(f"row_tables must name one of the given tables for each of {n_rows} rows")
+    if n_rows and not 0 <= row_tables.min() <= row_tables.max() < len(tables.weights):
+        raise CodecError(f"row_tables name tables that are not among {len(tables.weights)}")

@@ -1,0 +1,414 @@
+"""The loops of rANS, compiled on first use and without the interpreter's lock.
+
+Interleaved rANS (Duda 2013; Giesen 2014): symbol ``j`` belongs to lane ``j mod n_lanes``, whose
+state is 64 bits wide and lies in ``[2**31, 2**63)`` between blocks. Frequencies sum to 4,096; a
+lane takes a 32-bit word only after every second symbol of its own, so that two cost one test.
+All arithmetic is on integers: every machine gets the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numba import njit, uint8, uint32, uint64
+
+__all__ = [
+    "TABLE_SIZE",
+    "decode_lanes",
+    "decode_table",
+    "encode_lanes",
+    "expand_groups",
+    "group_frequencies",
+    "histograms",
+    "list_outliers",
+    "pack_groups",
+    "place_outliers",
+    "price_groups",
+    "starts_of",
+]
+
+TABLE_BITS = 12
+TABLE_SIZE = 1 << TABLE_BITS
+_LOW = 1 << 31
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _compiled(function: _Function) -> _Function:
+    compiled: _Function = njit(nogil=True, cache=True)(function)
+    return compiled
+
+
+@_compiled
+def histograms(symbols: np.ndarray, n_levels: int) -> np.ndarray:
+    """How often each row holds each symbol: ``(n_rows, n_levels + 1)`` uint32.
+
+    The last column counts what is no symbol.
+    """
+    n_rows, n_columns = symbols.shape
+    counts = np.zeros((n_rows, n_levels + 1), np.uint32)
+    # Four counters a symbol, since equal neighbours would wait for each other's sum.
+    part = np.zeros((4, 256), np.uint32)
+    for row in range(n_rows):
+        part[:] = 0
+        column = 0
+        while column + 4 <= n_columns:
+            part[0, symbols[row, column]] += uint32(1)
+            part[1, symbols[row, column + 1]] += uint32(1)
+            part[2, symbols[row, column + 2]] += uint32(1)
+            part[3, symbols[row, column + 3]] += uint32(1)
+            column += 4
+        while column < n_columns:
+            part[0, symbols[row, column]] += uint32(1)
+            column += 1
+        for symbol in range(256):
+            place = min(symbol, n_levels)
+            counts[row, place] += (
+                part[0, symbol] + part[1, symbol] + part[2, symbol] + part[3, symbol]
+            )
+    return counts
+
+
+@_compiled
+def group_frequencies(weights: np.ndarray, group: int) -> np.ndarray:  # noqa: C901  (one loop each)
+    """Frequencies of ``group`` symbols taken together: uint32 ``(n_symbols ** group,)``.
+
+    The first symbol of a group is its lowest digit. ``weights`` are uint32 of at most 4,096, and a
+    group is as likely as the product of its symbols. The sum is 4,095: one slot stays free, so that
+    no frequency needs thirteen bits. What is possible at all gets at least 1.
+    """
+    n_symbols = weights.size
+    size = n_symbols**group
+    products = np.empty(size, np.uint64)
+    total = uint64(0)
+    for index in range(size):
+        product, rest = uint64(1), index
+        for _ in range(group):
+            product *= uint64(weights[rest % n_symbols])
+            rest //= n_symbols
+        products[index] = product
+        total += product
+    # The rare ones first: what is left is shared by those that get more than 1.
+    slots = uint64(TABLE_SIZE - 1)
+    large, n_small = uint64(0), uint64(0)
+    for index in range(size):
+        if products[index] * slots > total:
+            large += products[index]
+        elif products[index] > 0:
+            n_small += uint64(1)
+    left = slots - n_small
+    frequencies = np.zeros(size, np.uint32)
+    used, largest = uint64(0), 0
+    for index in range(size):
+        product = products[index]
+        if product * slots > total:
+            frequencies[index] = uint32(max(uint64(1), product * left // large))
+        elif product > 0:
+            frequencies[index] = uint32(1)
+        used += uint64(frequencies[index])
+        if frequencies[index] > frequencies[largest]:
+            largest = index
+    while used > slots:  # a share below 1 was rounded up
+        for index in range(size):
+            if used > slots and frequencies[index] > 1:
+                frequencies[index] -= uint32(1)
+                used -= uint64(1)
+    frequencies[largest] += uint32(slots - used)
+    return frequencies
+
+
+@_compiled
+def price_groups(weights: np.ndarray, counts: np.ndarray, n_columns: int, most: int) -> np.ndarray:
+    """Bits that symbols of ``counts`` cost in groups of 1, 2, … at most ``most``: float64.
+
+    Infinite where a group has more than 256 combinations. Symbols of a group count as independent.
+    """
+    bits = np.full(most, np.inf)
+    n_symbols = counts.sum()
+    likely = counts / n_symbols
+    together = np.ones(1)
+    for group in range(1, most + 1):
+        if weights.size**group > 256:
+            break
+        before = together
+        together = np.empty(before.size * weights.size)
+        for digit in range(weights.size):
+            together[digit * before.size : (digit + 1) * before.size] = before * likely[digit]
+        frequencies = group_frequencies(weights, group)
+        total = 0.0
+        for index in range(together.size):
+            if together[index] > 0.0:
+                total += together[index] * (12.0 - np.log2(np.float64(frequencies[index])))
+        padded = ((n_columns + group - 1) // group) * group / n_columns
+        bits[group - 1] = total / group * padded * n_symbols
+    return bits
+
+
+@_compiled
+def starts_of(frequencies: np.ndarray) -> np.ndarray:
+    """What the encoder needs of each group: ``start << 16 | frequency``, uint32."""
+    packed = np.zeros(256, np.uint32)
+    start = uint32(0)
+    for index in range(frequencies.size):
+        packed[index] = (start << uint32(16)) | uint32(frequencies[index])
+        start += uint32(frequencies[index])
+    return packed
+
+
+@_compiled
+def decode_table(frequencies: np.ndarray, table: np.ndarray) -> None:
+    """Fill ``table``, uint32 ``(4096,)``: ``group << 24 | offset << 12 | frequency`` a slot.
+
+    The free slot acts as group 0 of frequency 1; only damaged streams reach it.
+    """
+    slot = 0
+    for index in range(frequencies.size):
+        frequency = uint32(frequencies[index])
+        for offset in range(frequency):
+            table[slot] = (uint32(index) << uint32(24)) | (uint32(offset) << uint32(12)) | frequency
+            slot += 1
+    while slot < TABLE_SIZE:
+        table[slot] = uint32(1)
+        slot += 1
+
+
+@_compiled
+def pack_groups(
+    symbols: np.ndarray,
+    order: np.ndarray,
+    classes: np.ndarray,
+    lows: np.ndarray,
+    widths: np.ndarray,
+    groups: np.ndarray,
+    fillers: np.ndarray,
+    starts: np.ndarray,
+    packed: np.ndarray,
+) -> None:
+    """Write ``starts`` of every group, rows in ``order``, each padded with its class's filler.
+
+    Symbols outside their class become its nearest one.
+    """
+    n_columns = symbols.shape[1]
+    place = 0
+    for row in order:
+        kind = classes[row]
+        low, width, group = lows[kind], widths[kind], groups[kind]
+        column = 0
+        if group == 2:
+            while column + 2 <= n_columns:
+                first = min(max(np.int64(symbols[row, column]) - low, 0), width - 1)
+                second = min(max(np.int64(symbols[row, column + 1]) - low, 0), width - 1)
+                packed[place] = starts[kind, second * width + first]
+                place += 1
+                column += 2
+        while column < n_columns:
+            index, scale = np.int64(0), np.int64(1)
+            for digit in range(group):
+                at = column + digit
+                symbol = np.int64(symbols[row, at]) - low if at < n_columns else fillers[kind]
+                index += min(max(symbol, 0), width - 1) * scale
+                scale *= width
+            packed[place] = starts[kind, index]
+            place += 1
+            column += group
+
+
+@_compiled
+def encode_lanes(packed: np.ndarray, n_lanes: int, words: np.ndarray) -> int:
+    """Encode ``packed`` from its end into the end of ``words``; where the stream begins there.
+
+    ``packed`` is a whole number of blocks of ``2 * n_lanes``, padded with frequency 4,096 at
+    start 0, which leaves a state as it is. ``words`` has ``packed.size + 2 * n_lanes`` places.
+    """
+    states = np.full(n_lanes, uint64(_LOW), np.uint64)
+    place = words.size
+    for block in range(packed.size // (2 * n_lanes) - 1, -1, -1):
+        base = block * 2 * n_lanes
+        for lane in range(n_lanes - 1, -1, -1):
+            first, second = packed[base + lane], packed[base + n_lanes + lane]
+            f1, f2 = uint64(first & uint32(0xFFFF)), uint64(second & uint32(0xFFFF))
+            state = states[lane]
+            if (state >> uint64(39)) >= f1 * f2:
+                place -= 1
+                words[place] = uint32(state & uint64(0xFFFFFFFF))
+                state >>= uint64(32)
+            quotient = state // f2
+            state = (
+                (quotient << uint64(TABLE_BITS))
+                + (state - quotient * f2)
+                + uint64(second >> uint32(16))
+            )
+            quotient = state // f1
+            states[lane] = (
+                (quotient << uint64(TABLE_BITS))
+                + (state - quotient * f1)
+                + uint64(first >> uint32(16))
+            )
+    for lane in range(n_lanes - 1, -1, -1):
+        place -= 2
+        words[place] = uint32(states[lane] & uint64(0xFFFFFFFF))
+        words[place + 1] = uint32(states[lane] >> uint64(32))
+    return place
+
+
+@_compiled
+def decode_lanes(  # noqa: C901  (calls would keep the states out of registers)
+    words: np.ndarray, n_lanes: int, segments: np.ndarray, tables: np.ndarray, out: np.ndarray
+) -> int:
+    """Decode ``out.size`` groups, uint8; 0, or what is wrong: 1 words end, 2 words or state left.
+
+    ``segments`` ``(n_tables + 1,)``: groups ``segments[k]`` to ``segments[k + 1]`` are of table k.
+    """
+    states = np.empty(n_lanes, np.uint64)
+    if words.size < 2 * n_lanes:
+        return 1
+    for lane in range(n_lanes):
+        states[lane] = uint64(words[2 * lane]) | (uint64(words[2 * lane + 1]) << uint64(32))
+    place = 2 * n_lanes
+    block = 2 * n_lanes
+    mask, low12, shift12 = uint64(TABLE_SIZE - 1), uint64(0xFFF), uint64(TABLE_BITS)
+    bound = uint64(_LOW)
+    for kind in range(segments.size - 1):
+        table = tables[kind]
+        index, end = segments[kind], segments[kind + 1]
+        while index < end:
+            if index % block == 0 and index + block <= end and place + n_lanes <= words.size:
+                for lane in range(n_lanes):
+                    state = states[lane]
+                    entry = uint64(table[state & mask])
+                    state = (entry & low12) * (state >> shift12) + ((entry >> shift12) & low12)
+                    out[index + lane] = uint8(entry >> uint64(24))
+                    entry = uint64(table[state & mask])
+                    state = (entry & low12) * (state >> shift12) + ((entry >> shift12) & low12)
+                    out[index + n_lanes + lane] = uint8(entry >> uint64(24))
+                    need = state < bound
+                    filled = (state << uint64(32)) | uint64(words[place])
+                    states[lane] = filled if need else state
+                    place += 1 if need else 0
+                index += block
+                continue
+            lane = index % n_lanes
+            state = states[lane]
+            entry = uint64(table[state & mask])
+            state = (entry & low12) * (state >> shift12) + ((entry >> shift12) & low12)
+            out[index] = uint8(entry >> uint64(24))
+            if (index // n_lanes) % 2 == 1 and state < bound:
+                if place >= words.size:
+                    return 1
+                state = (state << uint64(32)) | uint64(words[place])
+                place += 1
+            states[lane] = state
+            index += 1
+    # A lane that ends on the first symbol of a pair still owes the pair's test.
+    for lane in range(n_lanes):
+        index = out.size - 1 - (out.size - 1 - lane) % n_lanes
+        ends_on_first = out.size > lane and (index // n_lanes) % 2 == 0
+        if ends_on_first and states[lane] < bound:
+            if place >= words.size:
+                return 1
+            states[lane] = (states[lane] << uint64(32)) | uint64(words[place])
+            place += 1
+        if states[lane] != bound:
+            return 2
+    return 0 if place == words.size else 2
+
+
+@_compiled
+def expand_groups(
+    grouped: np.ndarray,
+    order: np.ndarray,
+    classes: np.ndarray,
+    lows: np.ndarray,
+    widths: np.ndarray,
+    groups: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Write the symbols of ``grouped``, rows in ``order``, to their rows of ``out``, uint8."""
+    n_columns = out.shape[1]
+    digits = np.empty((4, 256), np.uint8)
+    last, place = -1, 0
+    for row in order:
+        kind = classes[row]
+        group = groups[kind]
+        if kind != last:
+            last = kind
+            for index in range(256):
+                rest = index
+                for digit in range(group):
+                    digits[digit, index] = uint8(lows[kind] + rest % widths[kind])
+                    rest //= widths[kind]
+        column = 0
+        if group == 1:
+            for column in range(n_columns):
+                out[row, column] = digits[0, grouped[place + column]]
+            place += n_columns
+            continue
+        if group == 2:
+            for pair in range(n_columns // 2):
+                index = grouped[place + pair]
+                out[row, 2 * pair] = digits[0, index]
+                out[row, 2 * pair + 1] = digits[1, index]
+            place += n_columns // 2
+            column = n_columns - n_columns % 2
+        while column < n_columns:
+            index = grouped[place]
+            place += 1
+            for digit in range(min(group, n_columns - column)):
+                out[row, column + digit] = digits[digit, index]
+            column += group
+
+
+@_compiled
+def list_outliers(
+    symbols: np.ndarray, classes: np.ndarray, lows: np.ndarray, widths: np.ndarray
+) -> np.ndarray:
+    """Symbols outside their row's class, as bytes: steps from one to the next, and the symbols.
+
+    A step is that of the place in the whole array, seven bits a byte, the lowest first, with 128
+    added to all bytes but the last; the first step is from place -1.
+    """
+    n_rows, n_columns = symbols.shape
+    out = np.empty(64, np.uint8)
+    size, last = 0, np.int64(-1)
+    for row in range(n_rows):
+        low, width = lows[classes[row]], widths[classes[row]]
+        for column in range(n_columns):
+            symbol = np.int64(symbols[row, column])
+            if low <= symbol < low + width:
+                continue
+            if size + 16 > out.size:
+                larger = np.empty(2 * out.size, np.uint8)
+                larger[:size] = out[:size]
+                out = larger
+            step = np.int64(row * n_columns + column - last)
+            last += step
+            while step >= 128:
+                out[size] = uint8(128 | (step & 127))
+                step >>= 7
+                size += 1
+            out[size] = uint8(step)
+            out[size + 1] = uint8(symbol)
+            size += 2
+    return out[:size].copy()
+
+
+@_compiled
+def place_outliers(data: np.ndarray, n_levels: int, flat: np.ndarray) -> bool:
+    """Write what :func:`list_outliers` listed into ``flat``; whether it was a whole list."""
+    at, last = 0, np.int64(-1)
+    while at < data.size:
+        step, shift = np.int64(0), np.int64(0)
+        while at < data.size and data[at] >= 128 and shift < 42:
+            step |= np.int64(data[at] & 127) << shift
+            shift += 7
+            at += 1
+        if at + 1 >= data.size or data[at] >= 128:
+            return False
+        step |= np.int64(data[at]) << shift
+        last += step
+        if step == 0 or last >= flat.size or data[at + 1] >= n_levels:
+            return False
+        flat[last] = data[at + 1]
+        at += 2
+    return True

@@ -1,0 +1,291 @@
+"""Streams of interleaved rANS: classes of rows, each with a table, symbols in groups.
+
+Rows that are alike share a table. A table may be one of the static family, one that the caller
+gave, or one in the stream. Several symbols of a row are coded as one where their combinations are
+at most 256: that is faster, and is priced before it is chosen. Bytes of a stream::
+
+    u8  base-2 logarithm of the number of lanes, at most 6; 128 is added where there are outliers
+    u8  source of the tables: 0 static, 1 in the stream, 2 given, 3 given with each row's table
+    u8  number of classes, 1 to 255
+    a class: u8 table (0 where the source is 1), u8 lowest symbol, u8 symbols minus 1,
+             u8 symbols a group, and where the source is 1 each weight's place on the ladder, u8
+    where there are two classes or more and the source is not 3: u32 length, then the class of each
+             row: u8 0 and packed bits, or u8 2 and a stream like this one of one row and one class
+    where there are outliers, symbols outside their row's class: u32 length, then their list
+    u32 words, little-endian, to the end: the lanes' states (low half first), then the payload
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ctxpress.cache.codecs.entropy import packing
+from ctxpress.cache.codecs.entropy.classes import (
+    MAX_CLASSES,
+    MAX_GROUP,
+    RUNGS,
+    SOURCE_GIVEN,
+    SOURCE_ROWS,
+    SOURCE_STATIC,
+    SOURCE_STREAM,
+    RowClasses,
+    choose_classes,
+    weights_of_bytes,
+)
+from ctxpress.cache.codecs.entropy.tables import SymbolTables, static_tables
+from ctxpress.errors import CodecError, CorruptContainerError, MissingDependencyError
+
+__all__ = ["StreamPlan", "count_symbols", "decode", "encode", "parse", "plan_stream"]
+
+_MAX_LANES_LOG2 = 6
+_OUTLIERS = 128
+_LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamPlan:
+    """How a stream will be coded, and about how many bytes it will have."""
+
+    classes: RowClasses
+    lanes_log2: int
+    estimated_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedStream:
+    """A stream's head, checked, and its words."""
+
+    n_lanes: int
+    classes: RowClasses
+    outliers: np.ndarray
+    words: np.ndarray
+
+
+def count_symbols(symbols: np.ndarray, n_levels: int) -> np.ndarray:
+    """How often each row holds each symbol: ``(n_rows, n_levels)``.
+
+    :raises CodecError: a symbol is not below ``n_levels``.
+    """
+    counts = _kernels().histograms(symbols, n_levels)
+    if counts[:, n_levels].any():
+        raise CodecError(f"a symbol is not below n_levels {n_levels}")
+    return np.ascontiguousarray(counts[:, :n_levels])
+
+
+def plan_stream(
+    shape: tuple[int, int],
+    counts: np.ndarray,
+    tables: SymbolTables | None,
+    row_tables: np.ndarray | None = None,
+) -> StreamPlan:
+    """The cheapest classes for rows with these ``counts``."""
+    classes, n_bits = choose_classes(_kernels(), shape, counts, tables, row_tables)
+    n_groups = classes.n_groups(shape[1])
+    # A lane costs four bytes of state: 0.4 % of the stream is what their speed may cost.
+    lanes_log2 = max(0, min(5, (int(n_bits / 8) // 1000).bit_length() - 1))
+    lanes_log2 = min(lanes_log2, max(0, n_groups.bit_length() - 1))
+    estimated = 3 + int(n_bits / 8) + (4 << lanes_log2)
+    return StreamPlan(classes=classes, lanes_log2=lanes_log2, estimated_bytes=estimated)
+
+
+def encode(symbols: np.ndarray, plan: StreamPlan) -> bytes:
+    """The stream of ``symbols``, uint8 ``(n_rows, n_columns)``."""
+    kernels = _kernels()
+    classes, n_lanes = plan.classes, 1 << plan.lanes_log2
+    frequencies = classes.frequencies(kernels)
+    starts = np.stack([kernels.starts_of(f) for f in frequencies])
+    n_groups = classes.n_groups(symbols.shape[1])
+    block = 2 * n_lanes
+    packed = np.full(-(-n_groups // block) * block, 4096, np.uint32)
+    kernels.pack_groups(
+        symbols, classes.order, classes.of_rows, *classes.columns, classes.fillers, starts, packed
+    )
+    words = np.empty(packed.size + block, np.uint32)
+    begin = kernels.encode_lanes(packed, n_lanes, words)
+    payload = words[begin:].astype("<u4", copy=False).tobytes()
+    lows, widths, _ = classes.columns
+    outliers = kernels.list_outliers(symbols, classes.of_rows, lows, widths).tobytes()
+    flags = plan.lanes_log2 | (_OUTLIERS if outliers else 0)
+    listed = _LENGTH.pack(len(outliers)) + outliers if outliers else b""
+    return bytes([flags]) + _head(classes) + listed + payload
+
+
+def decode(
+    data: memoryview,
+    shape: tuple[int, int],
+    n_levels: int,
+    tables: SymbolTables | None,
+    row_tables: np.ndarray | None = None,
+) -> np.ndarray:
+    """The symbols, uint8 ``shape``.
+
+    :raises CorruptContainerError: the bytes are not a whole stream of that shape.
+    """
+    kernels = _kernels()
+    stream = parse(data, shape, n_levels, tables, row_tables)
+    classes = stream.classes
+    lookups = np.empty((len(classes.tables), kernels.TABLE_SIZE), np.uint32)
+    for lookup, frequencies in zip(lookups, classes.frequencies(kernels), strict=True):
+        kernels.decode_table(frequencies, lookup)
+    segments = classes.segments(shape[1])
+    grouped = np.empty(int(segments[-1]), np.uint8)
+    problem = kernels.decode_lanes(stream.words, stream.n_lanes, segments, lookups, grouped)
+    if problem:
+        raise CorruptContainerError(
+            "the words of a rANS stream end early"
+            if problem == 1
+            else "a rANS stream does not end where its symbols do"
+        )
+    out = np.empty(shape, np.uint8)
+    kernels.expand_groups(grouped, classes.order, classes.of_rows, *classes.columns, out)
+    if not kernels.place_outliers(stream.outliers, n_levels, out.reshape(-1)):
+        raise CorruptContainerError("the outliers of a rANS stream are no whole list")
+    return out
+
+
+def parse(
+    data: memoryview,
+    shape: tuple[int, int],
+    n_levels: int,
+    tables: SymbolTables | None,
+    row_tables: np.ndarray | None,
+) -> ParsedStream:
+    """The head of a stream, every field of it checked.
+
+    :raises CorruptContainerError: says which field is wrong.
+    """
+    if len(data) < 3:
+        raise CorruptContainerError("a rANS stream is too short")
+    lanes_log2, source, n_classes = data[0] & ~_OUTLIERS, data[1], data[2]
+    if lanes_log2 > _MAX_LANES_LOG2:
+        raise CorruptContainerError(f"a rANS stream of 2 ** {lanes_log2} lanes")
+    if not 1 <= n_classes <= min(MAX_CLASSES, shape[0]):
+        raise CorruptContainerError(f"a rANS stream of {n_classes} classes for {shape[0]} rows")
+    family = _family(source, n_levels, tables)
+    kinds, place = [], 3
+    for _ in range(n_classes):
+        kind, place = _parse_class(data, place, n_levels, family)
+        kinds.append(kind)
+    indices, lows, widths, groups, weights = zip(*kinds, strict=True)
+    of_rows, nothing = np.zeros(shape[0], np.int64), np.empty(0, np.uint8)
+    if source == SOURCE_ROWS:
+        of_rows = _given_row_classes(indices, row_tables)
+    elif n_classes > 1:
+        listed, place = _counted(data, place, "classes of rows")
+        of_rows[:] = _decode_row_classes(listed, shape[0], n_classes)
+    outliers, place = _counted(data, place, "outliers") if data[0] & _OUTLIERS else (nothing, place)
+    if (len(data) - place) % 4:
+        raise CorruptContainerError("a rANS stream is no whole number of words")
+    classes = RowClasses(
+        source=source,
+        indices=indices,
+        lows=np.array(lows),
+        widths=np.array(widths),
+        groups=np.array(groups),
+        tables=weights,
+        of_rows=of_rows,
+    )
+    return ParsedStream(
+        n_lanes=1 << lanes_log2,
+        classes=classes,
+        outliers=np.frombuffer(outliers, np.uint8),
+        # Copied, so that the words are aligned.
+        words=np.frombuffer(data[place:], "<u4").astype(np.uint32),
+    )
+
+
+def _counted(data: memoryview, place: int, what: str) -> tuple[memoryview, int]:
+    """The bytes at ``place`` that a u32 counts, and where they end."""
+    if len(data) < place + _LENGTH.size:
+        raise CorruptContainerError(f"a rANS stream ends before its {what}")
+    (length,) = _LENGTH.unpack(data[place : place + _LENGTH.size])
+    place += _LENGTH.size
+    if length > len(data) - place:
+        raise CorruptContainerError(f"the {what} of a rANS stream are not whole")
+    return data[place : place + length], place + length
+
+
+def _given_row_classes(indices: tuple[int, ...], row_tables: np.ndarray | None) -> np.ndarray:
+    if row_tables is None:
+        raise CorruptContainerError("a rANS stream of rows whose tables were not given")
+    kept, of_rows = np.unique(row_tables, return_inverse=True)
+    if tuple(int(table) for table in kept) != indices:
+        raise CorruptContainerError("a rANS stream of other tables than the rows'")
+    classes: np.ndarray = of_rows.reshape(-1)
+    return classes
+
+
+def _parse_class(
+    data: memoryview, place: int, n_levels: int, family: SymbolTables | None
+) -> tuple[tuple[int, int, int, int, np.ndarray], int]:
+    """Table, lowest symbol, symbols, group and weights of the class at ``place``; where it ends."""
+    if len(data) < place + 4:
+        raise CorruptContainerError("a rANS stream ends within its classes")
+    table, low, width, group = data[place], data[place + 1], data[place + 2] + 1, data[place + 3]
+    place += 4
+    if low + width > n_levels or not 1 <= group <= MAX_GROUP or width**group > 256:
+        raise CorruptContainerError(f"a class of {width} symbols from {low} in groups of {group}")
+    if family is None:
+        rungs = np.frombuffer(data[place : place + width], np.uint8)
+        if table != 0 or rungs.size != width or int(rungs.max()) >= RUNGS:
+            raise CorruptContainerError("the table of a class is not whole")
+        return (table, low, width, group, weights_of_bytes(rungs)), place + width
+    if table >= len(family.weights):
+        raise CorruptContainerError(f"no table {table}")
+    return (table, low, width, group, family.weights[table, low : low + width]), place
+
+
+def _head(classes: RowClasses) -> bytes:
+    parts = [bytes([classes.source, len(classes.tables)])]
+    for kind in range(len(classes.tables)):
+        low, width, group = (int(column[kind]) for column in classes.columns)
+        parts.append(bytes([classes.indices[kind], low, width - 1, group]))
+        if classes.source == SOURCE_STREAM:
+            parts.append(classes.ladder_bytes[kind].tobytes())
+    if len(classes.tables) > 1 and classes.source != SOURCE_ROWS:
+        ids = _encode_row_classes(classes.of_rows, len(classes.tables))
+        parts.append(_LENGTH.pack(len(ids)) + ids)
+    return b"".join(parts)
+
+
+def _encode_row_classes(of_rows: np.ndarray, n_classes: int) -> bytes:
+    symbols = of_rows.astype(np.uint8).reshape(1, -1)
+    packed = b"\x00" + packing.pack(symbols, n_classes)
+    plan = plan_stream(symbols.shape, count_symbols(symbols, n_classes), None)
+    own = b"\x02" + encode(symbols, plan)
+    return min(packed, own, key=len)
+
+
+def _decode_row_classes(data: memoryview, n_rows: int, n_classes: int) -> np.ndarray:
+    if len(data) == 0 or data[0] not in (0, 2):
+        raise CorruptContainerError("the classes of rows are of no known coder")
+    if data[0] == 0:
+        return packing.unpack(data[1:], n_rows, n_classes)
+    # One row has one class: a stream within a stream ends here.
+    return decode(data[1:], (1, n_rows), n_classes, None).reshape(-1)
+
+
+def _family(source: int, n_levels: int, tables: SymbolTables | None) -> SymbolTables | None:
+    if source == SOURCE_STATIC:
+        return static_tables(n_levels)
+    if source in (SOURCE_GIVEN, SOURCE_ROWS):
+        if tables is None:
+            raise CorruptContainerError("a rANS stream of tables that were not given")
+        return tables
+    if source == SOURCE_STREAM:
+        return None
+    raise CorruptContainerError(f"a rANS stream with tables from {source}")
+
+
+def _kernels() -> Any:
+    try:
+        from ctxpress.cache.codecs.entropy import kernels
+    except ImportError as error:
+        raise MissingDependencyError(
+            "compressed KV needs numba: pip install 'ctxpress[torch]'"
+        ) from error
+    return kernels
