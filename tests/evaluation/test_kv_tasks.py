@@ -120,7 +120,11 @@ def test_the_same_seed_gives_the_same_tasks_and_another_one_others(kind: TaskKin
 def test_facts_asked_for_in_evaluation_are_never_trained_on() -> None:
     for split, expected in (("train", False), ("evaluation", True)):
         for task in generate_tasks(
-            "retrieval", n_documents=8, n_tasks=50, seed=2, split=split  # type: ignore[arg-type]
+            "retrieval",
+            n_documents=8,
+            n_tasks=50,
+            seed=2,
+            split=split,  # type: ignore[arg-type]
         ):
             for (attribute, entity), value in facts_of(task).items():
                 assert is_held_out(entity, attribute, value) == expected

@@ -118,7 +118,7 @@ class Trainer:
     def load(self, path: Path) -> None:
         """Go on from a file of `save`; raises ValueError where it belongs to another shape."""
         with safe_open(str(path), framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
             self.step = int(json.loads(file.metadata()["step"]))
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():

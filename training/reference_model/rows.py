@@ -75,6 +75,17 @@ class RowMaker:
         rows = [self._row(rng, phase, length) for _ in range(max(1, n_tokens // length))]
         return Batch(np.stack([ids for ids, _ in rows]), np.stack([w for _, w in rows]))
 
+    @property
+    def n_text_tokens(self) -> int:
+        """Tokens of all texts, with the BOS before each."""
+        return len(self._text)
+
+    def text_share(self, n_steps: int, n_tokens: int) -> float:
+        """Fraction of natural text among the tokens of all batches, from one batch in a hundred."""
+        batches = [self.batch(step, n_steps, n_tokens) for step in range(0, n_steps, 100)]
+        is_text = [(batch.weights == np.float32(TEXT_WEIGHT)).mean() for batch in batches]
+        return float(np.mean(is_text))
+
     def _row(
         self, rng: random.Random, phase: Phase, length: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
