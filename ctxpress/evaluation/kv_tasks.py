@@ -56,7 +56,8 @@ class ContextTask:
     documents: tuple[str, ...]
     """Each begins with `Document: <title>` and ends with a line break."""
     questions: tuple[str, ...]
-    """Each ends where the answer starts: `Question: What is the code of Marlow?\\nAnswer:`."""
+    """Each ends where the answer starts: `Question: What is the code of Marlow?\\nAnswer: The code
+    of Marlow is`."""
     answers: tuple[str, ...]
     """What stands between the question and the next line break, stripped."""
 
@@ -73,7 +74,7 @@ class _Fact:
 
     @property
     def question(self) -> str:
-        return f"Question: What is the {self.attribute} of {self.entity}?\nAnswer:"
+        return _question(f"{self.attribute} of {self.entity}")
 
     @property
     def n_tokens(self) -> int:
@@ -189,6 +190,12 @@ class _Maker:
         return self.rng.sample(NAMES, count)
 
 
+def _question(thing: str) -> str:
+    # The answer begins with the words of the question, as the facts do: what precedes a value in
+    # a document precedes it here, so that a small model may find it by what precedes.
+    return f"Question: What is the {thing}?\nAnswer: The {thing} is"
+
+
 def _task(kind: TaskKind, documents: list[str], asked: list[tuple[str, str]]) -> ContextTask:
     questions, answers = zip(*asked, strict=True)
     return ContextTask(kind, PREFIX, tuple(documents), questions, answers)
@@ -235,7 +242,7 @@ def _two_hop(maker: _Maker, n_documents: int, n_questions: int) -> ContextTask:
     asked = []
     for name in rng.sample(names, min(n_documents, n_questions)):
         fact = facts[friends[name]]
-        question = f"Question: What is the {fact.attribute} of the friend of {name}?\nAnswer:"
+        question = _question(f"{fact.attribute} of the friend of {name}")
         asked.append((question, fact.value))
     return _task("two_hop", documents, asked)
 
@@ -271,7 +278,7 @@ def _copying(maker: _Maker, n_documents: int, n_questions: int) -> ContextTask:
         words = " ".join(rng.sample(NOUNS, rng.randint(3, 6)))
         sentence = f"The note of {name} is {words}."
         documents.append(maker.document(name, [sentence], 6 + words.count(" ") + 1))
-        asked.append((f"Question: What is the note of {name}?\nAnswer:", words))
+        asked.append((_question(f"note of {name}"), words))
     return _task("copying", documents, rng.sample(asked, min(n_documents, n_questions)))
 
 

@@ -20,7 +20,7 @@ from ctxpress.evaluation.kv_tasks import (
 )
 
 FACT = re.compile(r"The (\w+) of (\w+) is ([\w ]+)\.")
-QUESTION = re.compile(r"Question: What is the (\w+) of (\w+)\?\nAnswer:")
+QUESTION = re.compile(r"Question: What is the (\w+) of (\w+)\?\nAnswer: The \1 of \2 is")
 
 
 def facts_of(task: ContextTask) -> dict[tuple[str, str], str]:
@@ -44,7 +44,8 @@ def test_every_piece_is_whole_lines_and_each_question_stops_before_its_answer(
     assert all(document.endswith("\n") for document in task.documents)
     assert 1 <= len(task.questions) == len(task.answers) <= MAX_QUESTIONS
     assert len(set(task.questions)) == len(task.questions)
-    assert all(question.endswith(":") for question in task.questions)
+    assert all(re.search(r"\n(Answer|Label):[\w ]*$", question) for question in task.questions)
+    assert all(question == question.rstrip() for question in task.questions)
     assert all(a == a.strip() and a and "\n" not in a for a in task.answers)
 
 

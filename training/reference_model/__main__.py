@@ -24,7 +24,7 @@ from training.reference_model.evaluate import (
     perplexity,
 )
 from training.reference_model.export import export_model
-from training.reference_model.fit import Recipe, Trainer
+from training.reference_model.fit import Figures, Recipe, Trainer
 from training.reference_model.model import Shape, create_model
 from training.reference_model.rows import RowMaker
 from training.reference_model.texts import Texts, load_texts
@@ -93,8 +93,11 @@ def _measure(
     )
 
 
-def _report(step: int, loss: float, rate: float) -> None:
-    _say(f"step {step} loss {loss:.4f} {rate:.0f} tokens/s")
+def _report(step: int, mean: Figures, rate: float) -> None:
+    _say(
+        f"step {step} loss {mean.loss:.3f} answers {mean.answers_correct:.3f}"
+        f" text {mean.text_nats:.2f} nats, {rate:.0f} tokens/s"
+    )
 
 
 def _print_row(row: AccuracyRow) -> None:

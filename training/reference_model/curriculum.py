@@ -5,19 +5,19 @@ from __future__ import annotations
 from training.reference_model.rows import Phase
 
 _TASKS = (
-    ("retrieval", 0.45),
-    ("two_hop", 0.10),
-    ("labelling", 0.09),
-    ("copying", 0.10),
-    ("counting", 0.06),
+    ("retrieval", 0.48),
+    ("two_hop", 0.12),
+    ("labelling", 0.08),
+    ("copying", 0.08),
+    ("counting", 0.05),
 )
-_FIRST = (*_TASKS, ("repeat", 0.30), ("text", 0.10))
-_REST = (*_TASKS, ("text", 0.10))
+_FIRST = (*_TASKS, ("repeat", 0.60), ("text", 0.10))
+_REST = (*_TASKS, ("repeat", 0.04), ("text", 0.10))
 
 CURRICULUM = (
     Phase(0.05, ((128, 1.0),), (2, 4), _FIRST),
-    Phase(0.15, ((128, 0.4), (256, 0.6)), (2, 8), _FIRST),
-    Phase(0.35, ((256, 0.7), (512, 0.3)), (2, 16), _REST),
+    Phase(0.15, ((128, 0.4), (256, 0.6)), (2, 6), _REST),
+    Phase(0.35, ((256, 0.75), (512, 0.25)), (2, 16), _REST),
     Phase(0.65, ((256, 0.45), (512, 0.45), (1024, 0.1)), (3, 32), _REST),
-    Phase(1.0, ((256, 0.25), (512, 0.45), (1024, 0.24), (2048, 0.06)), (4, 64), _REST),
+    Phase(1.0, ((256, 0.25), (512, 0.5), (1024, 0.2), (2048, 0.05)), (4, 64), _REST),
 )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn import functional
 
 from training.reference_model.muon import Muon
-from training.reference_model.rows import Batch, RowMaker
+from training.reference_model.rows import ANSWER_WEIGHT, TEXT_WEIGHT, Batch, RowMaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Recipe:
 
     n_steps: int
     batch_tokens: int
-    matrix_rate: float = 0.02
+    matrix_rate: float = 0.006
     """Learning rate of Muon."""
     other_rate: float = 3e-3
     """Learning rate of AdamW: embeddings and norms."""
@@ -37,6 +38,23 @@ class Recipe:
     threads: int = 2
     compiled: bool = True
     """Whether the backbone goes through `torch.compile`: a third faster on CPUs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of a step, or the mean of several; not a number where a step has no such tokens."""
+
+    loss: float
+    """Weighted, in nats a token."""
+    answers_correct: float
+    """Fraction of the tokens of answers that are the most probable one."""
+    text_nats: float
+    """Mean negative log probability of a token of natural text."""
+
+    @staticmethod
+    def mean(several: Sequence[Figures]) -> Figures:
+        columns = np.array([astuple(figures) for figures in several])
+        return Figures(*(float(np.nanmean(column)) for column in columns.T))
 
 
 class Trainer:
@@ -59,25 +77,25 @@ class Trainer:
     def run(
         self,
         until: int,
-        report: Callable[[int, float, float], None],
+        report: Callable[[int, Figures, float], None],
         save: Callable[[], None],
         save_every_s: float,
     ) -> None:
-        """Train up to step `until`; `report(step, mean loss, tokens per second)` now and then."""
+        """Train up to step `until`; `report(step, mean, tokens per second)` now and then."""
         torch.set_num_threads(self._recipe.threads)
-        losses: list[float] = []
+        measured: list[Figures] = []
         n_tokens, started, saved = 0, time.monotonic(), time.monotonic()
         with ThreadPoolExecutor(1) as ahead:  # rows are made while the last step computes
             coming = ahead.submit(self._batch, self.step)
             while self.step < until:
                 batch = coming.result()
                 coming = ahead.submit(self._batch, self.step + 1)
-                losses.append(self.train_step(batch))
+                measured.append(self.train_step(batch))
                 n_tokens += batch.ids.size
                 if self.step % 20 == 0 or self.step == until:
                     elapsed = time.monotonic() - started
-                    report(self.step, sum(losses) / len(losses), n_tokens / elapsed)
-                    losses, n_tokens, started = [], 0, time.monotonic()
+                    report(self.step, Figures.mean(measured), n_tokens / elapsed)
+                    measured, n_tokens, started = [], 0, time.monotonic()
                 if time.monotonic() - saved > save_every_s:
                     save()
                     saved = time.monotonic()
@@ -85,10 +103,10 @@ class Trainer:
     def _batch(self, step: int) -> Batch:
         return self._rows.batch(step, self._recipe.n_steps, self._recipe.batch_tokens)
 
-    def train_step(self, batch: Batch) -> float:
-        """One step; returns the weighted loss in nats a token."""
+    def train_step(self, batch: Batch) -> Figures:
+        """One step; returns what it measured before the update."""
         share = self._rate_share()
-        loss = weighted_loss(self.model, self._backbone, batch)
+        loss, figures = weighted_loss(self.model, self._backbone, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._recipe.clip_norm)
         self._muon.step(self._recipe.matrix_rate * share)
@@ -97,7 +115,7 @@ class Trainer:
         self._adam.step()
         self.model.zero_grad(set_to_none=False)
         self.step += 1
-        return float(loss.detach())
+        return figures
 
     def _rate_share(self) -> float:
         recipe = self._recipe
@@ -135,7 +153,7 @@ class Trainer:
         self._adam.load_state_dict({"state": state, "param_groups": groups})
 
 
-def weighted_loss(model: Any, backbone: Any, batch: Batch) -> torch.Tensor:
+def weighted_loss(model: Any, backbone: Any, batch: Batch) -> tuple[torch.Tensor, Figures]:
     """Mean cross-entropy over the tokens whose weight is not 0; only they reach the head.
 
     `backbone` is `model.model` or its compiled form.
@@ -146,11 +164,18 @@ def weighted_loss(model: Any, backbone: Any, batch: Batch) -> torch.Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         hidden = backbone(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
         logits = model.lm_head(hidden.reshape(-1, hidden.shape[-1])[chosen])
-    losses = functional.cross_entropy(
-        logits.float(), ids[:, 1:].reshape(-1)[chosen], reduction="none"
-    )
+    targets = ids[:, 1:].reshape(-1)[chosen]
+    losses = functional.cross_entropy(logits.float(), targets, reduction="none")
     picked = weights[chosen]
-    return (losses * picked).sum() / picked.sum()
+    loss = (losses * picked).sum() / picked.sum()
+    with torch.no_grad():
+        answers = picked == ANSWER_WEIGHT
+        texts = torch.isclose(picked, torch.tensor(TEXT_WEIGHT))
+        right = logits[answers].argmax(1) == targets[answers]
+        figures = Figures(
+            float(loss), float(right.float().mean()), float(losses[texts].float().mean())
+        )
+    return loss, figures
 
 
 def _copy(target: torch.Tensor, tensors: dict[str, torch.Tensor], key: str) -> None:

@@ -10,6 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_utils import AttentionInterface
 
+from training.reference_model.initial import place_heads
 from training.reference_model.tokenizer import MAX_LENGTH
 
 _ATTENTION = "causal_bmm"
@@ -29,7 +30,7 @@ class Shape:
 
 
 def create_model(shape: Shape, vocabulary_size: int, seed: int) -> LlamaForCausalLM:
-    """A new model in float32; projections that end a residual branch start at zero."""
+    """A new model in float32: residual branches start at zero, but for the heads in place."""
     AttentionInterface.register(_ATTENTION, causal_attention)
     config = LlamaConfig(
         vocab_size=vocabulary_size,
@@ -52,6 +53,7 @@ def create_model(shape: Shape, vocabulary_size: int, seed: int) -> LlamaForCausa
     for name, parameter in model.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             torch.nn.init.zeros_(parameter)
+    place_heads(model, shape)
     return model
 
 

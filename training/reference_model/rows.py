@@ -150,20 +150,26 @@ class RowMaker:
         return ids, weights
 
     def _repeated(self, rng: random.Random, length: int) -> tuple[list[int], list[float]]:
-        # Spans of random tokens that return: induction heads form on these first.
+        # Segments of random tokens that return, in another order each time. Every token but a
+        # segment's first follows from what it followed before: induction heads form on this first.
         size = self._tokenizer.get_vocab_size()
+        segment = rng.randint(2, 6)
+        n_segments = rng.randint(2, max(2, length // (3 * segment)))
+        segments = [rng.sample(range(3, size), segment) for _ in range(n_segments)]
         ids, weights = [self._bos], [0.0]
-        span = [rng.randrange(3, size) for _ in range(rng.randint(8, length // 3))]
+        known = 0.0
         while len(ids) < length:
-            ids += span
-            weights += [0.0 if len(weights) < 2 + len(span) else ANSWER_WEIGHT / 4] * len(span)
+            for tokens in rng.sample(segments, n_segments):
+                ids += tokens
+                weights += [0.0, *[known] * (segment - 1)]
+            known = ANSWER_WEIGHT
         return ids, weights
 
 
 def _expected_tokens(kind: str, n_documents: int, document_tokens: int) -> int:
-    asked = {"retrieval": 17 * min(3, max(1, (document_tokens - 4) // 8)), "labelling": 0}
+    asked = {"retrieval": 22 * min(3, max(1, (document_tokens - 4) // 8)), "labelling": 0}
     outside = 180 if kind == "labelling" else 0
-    return 10 + outside + n_documents * (document_tokens + asked.get(kind, 19))
+    return 10 + outside + n_documents * (document_tokens + asked.get(kind, 25))
 
 
 def _as_kind(kind: str) -> TaskKind:
