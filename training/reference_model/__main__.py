@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("ctxpress/engine/reference_model"))
     add("--work", type=Path, default=Path("build/reference_model"), help="checkpoints")
     add("--resume", action="store_true", help="go on from the checkpoint in --work")
-    add("--steps", type=int, default=2700)
+    add("--steps", type=int, default=1200)
     add("--until", type=int, help="stop after this step, export, measure nothing")
     add("--batch-tokens", type=int, default=8192)
     add("--vocabulary", type=int, default=3584)

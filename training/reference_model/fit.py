@@ -30,6 +30,10 @@ class Recipe:
     """Learning rate of Muon."""
     other_rate: float = 3e-3
     """Learning rate of AdamW: embeddings and norms."""
+    opening_steps: int = 103
+    """So many steps, mostly of repeated spans, run at the opening rates."""
+    opening_matrix_rate: float = 0.02
+    opening_other_rate: float = 1e-2
     warmup_steps: int = 60
     decay_share: float = 0.3
     """The last part of all steps, in which both rates fall to zero."""
@@ -109,9 +113,13 @@ class Trainer:
         loss, figures = weighted_loss(self.model, self._backbone, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._recipe.clip_norm)
-        self._muon.step(self._recipe.matrix_rate * share)
+        recipe = self._recipe
+        opening = self.step < recipe.opening_steps
+        matrix_rate = recipe.opening_matrix_rate if opening else recipe.matrix_rate
+        other_rate = recipe.opening_other_rate if opening else recipe.other_rate
+        self._muon.step(matrix_rate * share)
         for group in self._adam.param_groups:
-            group["lr"] = self._recipe.other_rate * share
+            group["lr"] = other_rate * share
         self._adam.step()
         self.model.zero_grad(set_to_none=False)
         self.step += 1
