@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ctxpress.cache.store import Store, create_store
 from ctxpress.compressor import PipelineEntry, RequestCompressor
@@ -14,6 +15,7 @@ from ctxpress.manager import PluginManager, create_plugin_manager
 from ctxpress.pipeline import Pipeline, PipelineSettings
 from ctxpress.services import Services, create_services
 from ctxpress.tokens import TokenCounters
+from ctxpress.work import BuiltStage
 
 __all__ = ["build_pipeline", "create_compressor", "parse_options"]
 
@@ -28,7 +30,9 @@ def create_compressor(
     :raises MissingDependencyError: the store needs a package that is not installed.
     """
     manager = manager or create_plugin_manager(config.plugins.enabled)
-    services = create_services(store or create_store(config.store), ttl_s=config.outcome_ttl_s)
+    services = create_services(
+        store or create_store(config.store, kinds=manager.store_kinds()), ttl_s=config.outcome_ttl_s
+    )
     configured = {name: load_preset(name) for name in PRESETS} | dict(config.pipelines)
     entries = {
         name: PipelineEntry(
@@ -60,10 +64,28 @@ def build_pipeline(
             raise ConfigError(f"pipelines.{name}.stages[{number}]: {error}") from error
     for number, problem in manager.misplaced([stage.use for stage in config.stages]):
         raise ConfigError(f"pipelines.{name}.stages[{number}]: {problem}")
+    rewriting = question_before_references(stages)
+    if rewriting is not None:
+        number, problem = rewriting
+        raise ConfigError(f"pipelines.{name}.stages[{number}]: {problem}")
     settings = PipelineSettings(
         min_tokens=config.min_tokens, deadline_ms=config.deadline_ms, strict=config.strict
     )
     return Pipeline(name, stages, services, settings)
+
+
+def question_before_references(stages: Sequence[BuiltStage]) -> tuple[int, str] | None:
+    """Where documents would go as references that no other question could use: place, sentence."""
+    aware: int | None = None
+    for number, stage in enumerate(stages):
+        if stage.traits.references and aware is not None:
+            return number, (
+                f"documents were rewritten per question by stage {aware + 1} "
+                f"{stages[aware].name}; no KV would repeat"
+            )
+        if stage.traits.query_aware and aware is None:
+            aware = number
+    return None
 
 
 def parse_options(config: PipelineConfig) -> ParseOptions:

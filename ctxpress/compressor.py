@@ -19,6 +19,7 @@ from ctxpress.document import ContextDocument
 from ctxpress.errors import ConfigError, FormatError, StageError
 from ctxpress.formats import ParsedRequest, parse, parse_messages, render, render_messages
 from ctxpress.formats.options import ParseOptions
+from ctxpress.formats.references import References, referenced
 from ctxpress.hookspecs import Observer
 from ctxpress.memo import content_digest
 from ctxpress.nearest import did_you_mean
@@ -73,10 +74,15 @@ class RequestPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompressedBody:
-    """What to forward, and the report about it."""
+    """What to forward, and the report about it.
+
+    ``references`` is the same body for an upstream that holds KV, where the pipeline has a stage
+    for that and documents were recognised.
+    """
 
     body: bytes
     report: Report
+    references: References | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,9 +172,14 @@ class RequestCompressor:
                     skipped=Skip(error.code or Skip.UNSUPPORTED_SHAPE),
                     reason=str(error),
                 )
+        references = None
+        if entry is not None and entry.pipeline.references and policy.mode == "on":
+            references = await aside(
+                self._executor, len(body), lambda: _references(format_name, body, options)
+            )
         report = dataclasses.replace(report, elapsed_ms=(time.monotonic() - started) * 1000)
         self._observe(report)
-        return CompressedBody(body=body, report=report)
+        return CompressedBody(body=body, report=report, references=references)
 
     async def compress_messages(
         self, messages: list[Message], model: str | None, policy: RequestPolicy
@@ -323,6 +334,15 @@ class RequestCompressor:
                 observer(report)
             except Exception:
                 logger.exception("an observer failed")
+
+
+def _references(format_name: str, body: bytes, options: ParseOptions) -> References | None:
+    """The body that goes out, read once more: what stands in it now are its documents."""
+    options = dataclasses.replace(options, all_turns=True)
+    try:
+        return referenced(format_name, body, parse(format_name, body, options).document.blocks)
+    except FormatError:
+        return None
 
 
 def _skipped(pipeline: str | None, code: Skip, reason: str | None = None) -> Report:

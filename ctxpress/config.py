@@ -43,14 +43,32 @@ class PluginsConfig(_Model):
 
 
 class UpstreamConfig(_Model):
-    """An LLM backend. ``base_url`` may end in ``/v1`` or not; paths are joined either way."""
+    """An LLM backend. ``base_url`` may end in ``/v1`` or not; paths are joined either way.
 
-    kind: Literal["openai", "anthropic"] = "openai"
-    base_url: HttpUrl
+    A ``worker`` may be several equal ones: ``base_urls``.
+    """
+
+    kind: Literal["openai", "anthropic", "worker"] = "openai"
+    base_url: HttpUrl | None = None
+    base_urls: Annotated[tuple[HttpUrl, ...], Field(min_length=1)] | None = None
     api_key_env: EnvironmentName | None = None
     connect_timeout_ms: float = Field(default=10_000, gt=0)
     read_timeout_ms: float | None = Field(default=None, gt=0)
     max_retries: int = Field(default=2, ge=0, le=10)
+
+    @model_validator(mode="after")
+    def _has_one_address(self) -> UpstreamConfig:
+        if (self.base_url is None) == (self.base_urls is None):
+            raise ValueError("give base_url, or for a worker base_urls")
+        if self.base_urls is not None and self.kind != "worker":
+            raise ValueError("base_urls is for kind: worker; give base_url")
+        return self
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All its addresses, without slashes at their ends."""
+        given = self.base_urls or ([self.base_url] if self.base_url else [])
+        return tuple(str(url).rstrip("/") for url in given)
 
 
 class ProtectConfig(_Model):

@@ -14,12 +14,15 @@
         DeadlineError           the time budget ran out
         ParityError             the `llmlingua` library would raise here (mode llmlingua2)
       StoreError                a store is unreachable, slow, full or holds nonsense
+        KVMissError               stored KV vanished, is damaged or came too late while it was read
       CodecError                KV cannot be encoded, or bytes cannot be decoded
         CorruptContainerError     bytes that are no whole container: truncated, damaged, crafted
         UnsupportedVersionError   a container of a version or codec that this program cannot read
         LimitExceededError        a container claims more than the reader allows
         IdentityMismatchError     KV of another model, tokenizer, rope, dtype or text
         CalibrationMissingError   the container names a calibration that is not at hand
+      EngineBusyError           the worker has as many requests as it takes on
+      EngineClosedError         the worker is shutting down
       UpstreamError             the LLM backend cannot be reached
 """
 
@@ -33,8 +36,11 @@ __all__ = [
     "CorruptContainerError",
     "CtxpressError",
     "DeadlineError",
+    "EngineBusyError",
+    "EngineClosedError",
     "FormatError",
     "IdentityMismatchError",
+    "KVMissError",
     "LawError",
     "LimitExceededError",
     "MissingDependencyError",
@@ -116,6 +122,17 @@ class StoreError(CtxpressError):
     """A store is unreachable, timed out, is full, or was asked to hold too large a value."""
 
 
+class KVMissError(StoreError):
+    """A chunk of KV that was found could not be read to its end. To a cache, a miss.
+
+    ``reason`` is a value of ``cache.kv_report.KVMiss``.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class CodecError(CtxpressError):
     """KV that a codec cannot encode, or bytes that it cannot decode. To a cache, a miss."""
 
@@ -145,6 +162,14 @@ class CalibrationMissingError(CodecError):
     def __init__(self, message: str, *, sha256: str) -> None:
         super().__init__(message)
         self.sha256 = sha256
+
+
+class EngineBusyError(CtxpressError):
+    """The worker has as many requests running and waiting as it takes on; try again later."""
+
+
+class EngineClosedError(CtxpressError):
+    """The worker is shutting down and takes no new requests."""
 
 
 class UpstreamError(CtxpressError):

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import pluggy
 from pydantic import BaseModel
 
+from ctxpress.cache.codec import CodecFactory
+from ctxpress.cache.store_kinds import StoreKind
 from ctxpress.relevance.scorer import RelevanceScorer
 from ctxpress.report import Report
 from ctxpress.resources import Resources
@@ -21,9 +23,11 @@ from ctxpress.stage import Stage
 __all__ = [
     "PROJECT",
     "Observer",
+    "RegisterCodec",
     "RegisterObserver",
     "RegisterScorer",
     "RegisterStage",
+    "RegisterStore",
     "hookimpl",
     "hookspec",
 ]
@@ -62,6 +66,23 @@ class RegisterScorer(Protocol):
     ) -> None: ...
 
 
+class RegisterCodec(Protocol):
+    """``register(name, factory)``; the factory makes a codec of KV under that name.
+
+    A text ``"module:function"`` names a factory that is imported when a codec is created, so that
+    torch loads only then. A codec has no options: a level is a name, and a container's header
+    holds the name, so that it says all that decoding needs.
+    """
+
+    def __call__(self, name: str, factory: str | CodecFactory) -> None: ...
+
+
+class RegisterStore(Protocol):
+    """``register(scheme, kind)``; the kind makes the stores whose URLs begin with ``scheme://``."""
+
+    def __call__(self, scheme: str, kind: StoreKind) -> None: ...
+
+
 class Observer(Protocol):
     """Called with the report of every request, after it was compressed; must not block."""
 
@@ -82,6 +103,16 @@ def register_stages(register: RegisterStage) -> None:
 @hookspec
 def register_scorers(register: RegisterScorer) -> None:
     """Register relevance scorers, which stages for documents take by name."""
+
+
+@hookspec
+def register_codecs(register: RegisterCodec) -> None:
+    """Register codecs of KV, which stores and workers take by name."""
+
+
+@hookspec
+def register_stores(register: RegisterStore) -> None:
+    """Register kinds of stores, by the scheme of their URLs."""
 
 
 @hookspec

@@ -1,60 +1,41 @@
-"""Finds plugins, builds stages and scorers from what they registered. Made by a function."""
+"""Finds plugins, builds stages, scorers, codecs and stores from what they registered."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import pluggy
 from pydantic import BaseModel, ValidationError
 
 from ctxpress import hookspecs
+from ctxpress.cache.codec import CodecFactory
+from ctxpress.cache.store_kinds import StoreKind
 from ctxpress.errors import ConfigError, CtxpressError, PluginError
-from ctxpress.hookspecs import Observer
 from ctxpress.nearest import did_you_mean
 from ctxpress.plugins import BUILTIN_PLUGINS
 from ctxpress.plugins.scoring import ScorerSpec
+from ctxpress.registrations import Registered, Registration, collect
 from ctxpress.relevance.scorer import RelevanceScorer
 from ctxpress.resources import Resources
-from ctxpress.stage import Stage
 from ctxpress.work import BuiltStage, fingerprint
 
-__all__ = ["PluginManager", "Registration", "create_plugin_manager", "option_names"]
-
+__all__ = ["PluginManager", "create_plugin_manager", "option_names"]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registration(Generic[T]):
-    """One registered stage or scorer and where it came from.
-
-    Nothing may follow a ``final`` stage.
-    """
-
-    name: str
-    factory: Callable[[Any, Resources], T]
-    config_model: type[BaseModel]
-    distribution: str
-    version: str
-    final: bool = False
 
 
 class PluginManager:
     """What the enabled plugins registered. Build it with :func:`create_plugin_manager`."""
 
-    def __init__(
-        self,
-        stages: Mapping[str, Registration[Stage]],
-        scorers: Mapping[str, Registration[RelevanceScorer]],
-        observers: Mapping[str, Observer],
-    ) -> None:
-        self.stages = dict(stages)
-        self.scorers = dict(scorers)
-        self.observers = dict(observers)
+    def __init__(self, registered: Registered) -> None:
+        self.stages = registered.stages
+        self.scorers = registered.scorers
+        self.codecs = registered.codecs
+        self.stores = registered.stores
+        self.observers = registered.observers
         self.resources = Resources(self._create_scorer)
 
     def misplaced(self, names: Sequence[str]) -> list[tuple[int, str]]:
@@ -85,6 +66,14 @@ class PluginManager:
             fingerprint=fingerprint(name, stage.identity, config.model_dump_json()),
             final=registration.final,
         )
+
+    def codec_factories(self) -> dict[str, str | CodecFactory]:
+        """The codecs by name, as ``create_codec`` and ``decode_container`` take them."""
+        return {name: codec.factory for name, codec in self.codecs.items()}
+
+    def store_kinds(self) -> dict[str, StoreKind]:
+        """The kinds of stores by scheme, as ``create_store`` takes them."""
+        return {scheme: store.kind for scheme, store in self.stores.items()}
 
     def _create_scorer(self, name: str, options: Mapping[str, Any]) -> RelevanceScorer:
         registration = _named("scorer", self.scorers, name)
@@ -125,61 +114,7 @@ def create_plugin_manager(
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(f"a plugin implements a hook that does not exist: {error}") from error
-    return _collect(manager, origin)
-
-
-def _collect(manager: pluggy.PluginManager, origin: Mapping[int, tuple[str, str]]) -> PluginManager:
-    stages: dict[str, Registration[Stage]] = {}
-    scorers: dict[str, Registration[RelevanceScorer]] = {}
-    observers: dict[str, Observer] = {}
-    owners: dict[tuple[str, str], str] = {}
-
-    def claim(what: str, name: str, distribution: str) -> None:
-        first = owners.get((what, name))
-        if first is not None:
-            raise PluginError(f"{what} {name!r} is registered by both {first} and {distribution}")
-        owners[what, name] = distribution
-
-    def collect(what: str, hook: pluggy.HookCaller, found: dict[str, Registration[Any]]) -> None:
-        for implementation in hook.get_hookimpls():
-            distribution, version = origin[id(implementation.plugin)]
-
-            def register(
-                name: str,
-                factory: Callable[[Any, Resources], Any],
-                config_model: type[BaseModel],
-                *,
-                final: bool = False,
-                distribution: str = distribution,
-                version: str = version,
-            ) -> None:
-                claim(what, name, distribution)
-                found[name] = Registration(
-                    name=name,
-                    factory=factory,
-                    config_model=config_model,
-                    distribution=distribution,
-                    version=version,
-                    final=final,
-                )
-
-            implementation.function(register=register)
-
-    collect("stage", manager.hook.register_stages, stages)
-    collect("scorer", manager.hook.register_scorers, scorers)
-    for implementation in manager.hook.register_observers.get_hookimpls():
-        distribution, _ = origin[id(implementation.plugin)]
-
-        def register_observer(
-            name: str, observer: Observer, distribution: str = distribution
-        ) -> None:
-            claim("observer", name, distribution)
-            observers[name] = observer
-
-        implementation.function(register=register_observer)
-    return PluginManager(
-        dict(sorted(stages.items())), dict(sorted(scorers.items())), dict(sorted(observers.items()))
-    )
+    return PluginManager(collect(manager, origin))
 
 
 def _named(what: str, known: Mapping[str, Registration[T]], name: str) -> Registration[T]:

@@ -124,6 +124,11 @@ class Pipeline:
         joined = "\n".join(stage.fingerprint for stage in self._stages)
         return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
+    @property
+    def references(self) -> bool:
+        """Whether documents may go as references, to an upstream that holds KV."""
+        return any(stage.traits.references for stage in self._stages)
+
     async def run(
         self,
         document: ContextDocument,

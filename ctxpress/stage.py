@@ -98,6 +98,8 @@ class StageTraits:
     :class:`LosslessStage`). It may do so with protected JSON, logs and tables too
     (``Block.may_rewrite``), deletes and moves nothing, and is offered blocks in which nothing is
     free. The pipeline restores all that it wrote and compares.
+    ``references``: an upstream that holds KV may be sent the documents as references. No stage
+    before it may depend on the question.
     """
 
     extractive: bool = True
@@ -111,6 +113,7 @@ class StageTraits:
     arranges: bool = False
     drop_reason: str = ""
     lossless: bool = False
+    references: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import orjson
 
 from ctxpress.compressor import RequestPolicy
 from ctxpress.errors import FormatError, StageError
+from ctxpress.formats.references import References
 from ctxpress.report import Report
 from ctxpress.stage import Skip
 
@@ -35,6 +36,7 @@ class Compression:
     body: bytes
     skipped: Skip | None
     report: Report | None = None
+    references: References | None = None
 
 
 def goes_untouched(runtime: Runtime, target: Target, raw: bytes) -> bool:
@@ -80,7 +82,7 @@ async def compress(
     skipped = report.skipped
     if skipped is None and mode == "observe" and not report.applied:
         skipped = Skip.OBSERVE
-    return Compression(result.body, skipped, report)
+    return Compression(result.body, skipped, report, result.references)
 
 
 def without_extension(raw: bytes) -> bytes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import aiohttp
 
+from ctxpress.formats.references import References
 from ctxpress.stage import Skip
 
 from .body import RequestBody, linger
@@ -30,6 +32,8 @@ T = TypeVar("T")
 
 WATCH_AFTER_S = 0.2
 _LARGE_BYTES = 256 * 1024
+_BUSY = (429, 503)
+_PREFIX_BYTES = 1024
 _BREAKS = (aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -131,6 +135,7 @@ class Exchange:
             options = read_options(head.own, runtime.pipelines)
         target = tenant.target
         raw: bytes | None = None
+        references: References | None = None
         if route.format is not None and scope["method"] == "POST":
             self._body = RequestBody(self.receive, head, runtime.config.max_body_bytes)
             if head.encoded or head.signed:
@@ -157,7 +162,8 @@ class Exchange:
                 head=head,
             )
             raw, self.record.skipped, self.record.report = done.body, done.skipped, done.report
-        await self._forward(head, target, raw)
+            references = done.references
+        await self._forward(head, target, raw, references)
 
     async def _read(self, body: RequestBody, tenant: Tenant) -> tuple[bytes | None, Target]:
         """The body, and where it goes; ``None`` for one that is passed on piece by piece.
@@ -178,9 +184,15 @@ class Exchange:
             raw = await _off_loop(without_extension, raw)
         return raw, target
 
-    async def _forward(self, head: RequestHead, target: Target, raw: bytes | None) -> None:
+    async def _forward(
+        self,
+        head: RequestHead,
+        target: Target,
+        raw: bytes | None,
+        references: References | None,
+    ) -> None:
         """Send the request on and hand the answer back."""
-        runtime, scope, body = self.runtime, self.scope, self._body
+        runtime, body = self.runtime, self._body
         upstream = self.upstream = runtime.pool.upstreams[target.upstream]
         headers = head.forwarded
         headers += upstream_credentials(
@@ -191,15 +203,19 @@ class Exchange:
         )
         hops = head.own.get(HOP_HEADER) if head.own else None
         headers.append((HOP_HEADER, f"{hops}, {runtime.instance}" if hops else runtime.instance))
+        bases: Sequence[str] = upstream.replicas.bases
+        if upstream.kind == "worker":
+            if references is not None:
+                raw = references.body
+            bases = upstream.replicas.order(_votes(raw, references))
         data: Data = raw
         if raw is None and body is not None and head.has_body:
             data = body.stream
             if not head.chunked:
                 headers.append(("content-length", str(head.content_length)))
-        url = runtime.pool.url(upstream, scope["raw_path"], scope["query_string"])
         self.record.overhead_s = time.perf_counter() - self.ready
         try:
-            response = await runtime.pool.request(upstream, scope["method"], url, headers, data)
+            response = await self._send_to_one(upstream, bases, headers, data)
         except (UnreachableError, BrokenOffError, TimedOutError) as error:
             if body is not None and body.failure is not None:
                 raise body.failure from error
@@ -208,6 +224,38 @@ class Exchange:
             await self._relay(response)
         finally:
             response.close()  # returns the connection to the pool where the answer was read whole
+
+    async def _send_to_one(
+        self,
+        upstream: Upstream,
+        bases: Sequence[str],
+        headers: list[tuple[str, str]],
+        data: Data,
+    ) -> aiohttp.ClientResponse:
+        """Send to the first of ``bases``; where it fails before it answers, to the next.
+
+        More than one are workers of ours: asking a second one for the same answer bills nobody.
+
+        :raises UnreachableError, BrokenOffError, TimedOutError: of the last one.
+        """
+        scope, pool = self.scope, self.runtime.pool
+        for number, base in enumerate(bases, 1):
+            last = number == len(bases) or callable(data)  # a body that is passed on goes once
+            url = pool.url(base, scope["raw_path"], scope["query_string"])
+            try:
+                response = await pool.request(upstream, scope["method"], url, headers, data)
+            except (UnreachableError, BrokenOffError, TimedOutError) as error:
+                upstream.replicas.failed(base)
+                if last:
+                    raise
+                kind = "unreachable" if isinstance(error, UnreachableError) else "broken_off"
+                self.runtime.metrics.upstream_failures[upstream.name, kind] += 1
+                continue
+            if last or response.status not in _BUSY:
+                upstream.replicas.answered(base)
+                return response
+            response.release()
+        raise UnreachableError(f"upstream {upstream.name!r} has no address")
 
     def _failed(self, error: Exception) -> RefusedError:
         name = self.upstream.name if self.upstream else ""
@@ -294,6 +342,13 @@ class Exchange:
         if unread:
             await linger(self.receive, complete=body is not None and body.complete)
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _votes(raw: bytes | None, references: References | None) -> list[tuple[str, int]]:
+    """What a request wants to be near to: its documents, else how its body begins."""
+    if references is not None:
+        return [(document.sha256, document.n_characters) for document in references.documents]
+    return [(hashlib.sha256((raw or b"")[:_PREFIX_BYTES]).hexdigest(), 1)]
 
 
 async def _off_loop(function: Callable[[bytes], T], raw: bytes) -> T:

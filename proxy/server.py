@@ -50,7 +50,7 @@ class DrainingServer(uvicorn.Server):
         await super().startup(sockets=sockets)
         if self.started:
             config = self._app.config
-            upstreams = ", ".join(f"{n} {u.base_url}" for n, u in config.upstreams.items())
+            upstreams = ", ".join(f"{n} {' '.join(u.urls)}" for n, u in config.upstreams.items())
             logger.info(
                 "ctxpress listens on http://%s:%d -> %s (auth: %s)",
                 self.config.host,

@@ -80,7 +80,7 @@ def _outbound(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
     exceptions = proxies.pop("no", "")
     found = {}
     for name, upstream in config.upstreams.items():
-        parts = urlsplit(str(upstream.base_url))
+        parts = urlsplit(upstream.urls[0])
         host = parts.hostname or ""
         proxy = proxies.get(parts.scheme) or proxies.get("all")
         if proxy is not None and host not in _LOOPBACK and not _excepted(host, exceptions):

@@ -193,5 +193,6 @@ def _by_kind(config: Config) -> Mapping[str, Tenant]:
     """In passthrough with upstreams of both kinds, the client's protocol chooses between them."""
     first: dict[str, Tenant] = {}
     for name, upstream in config.upstreams.items():
-        first.setdefault(upstream.kind, _default_tenant(config, name))
+        protocol = "anthropic" if upstream.kind == "anthropic" else "openai"
+        first.setdefault(protocol, _default_tenant(config, name))
     return first if len(first) > 1 else {}

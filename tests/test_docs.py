@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from ctxpress.cache.store_kinds import BUILTIN_STORES, COMMON_OPTIONS
 from ctxpress.config import (
     Config,
     PipelineConfig,
@@ -63,6 +64,16 @@ def test_every_stages_options_are_documented() -> None:
 def test_every_scorers_options_are_documented() -> None:
     for name, scorer in create_plugin_manager().scorers.items():
         assert keys_of(f"`{name}`") == list(scorer.config_model.model_fields), name
+
+
+def test_every_option_of_a_store_is_documented() -> None:
+    section = CONFIGURATION.split("\n## Stores\n")[1]
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| .+ \|$", section, re.M)
+    named = {name for _, options in rows for name in re.findall(r"`([a-z]\w+)`", options)}
+    wanted = {option for kind in BUILTIN_STORES.values() for option in kind.options}
+    assert {*wanted, *COMMON_OPTIONS} <= named
+    for scheme in BUILTIN_STORES:
+        assert re.search(rf"`{re.escape(scheme)}://`", section), scheme
 
 
 def test_every_skip_code_is_documented_and_nothing_else() -> None:

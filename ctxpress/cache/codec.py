@@ -86,7 +86,8 @@ class Codec(Protocol):
     ) -> KVBlock:
         """The layers of section ``index`` alone, out of its checked bytes.
 
-        ``shared`` is the section of layers ``(0, 0)`` where the container has one.
+        ``shared`` is the section of layers ``(0, 0)`` where the container has one. Whoever reads
+        by range has asked ``header.require(expected)`` before.
 
         :raises CodecError: as :meth:`decode`.
         """

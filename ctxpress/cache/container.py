@@ -178,8 +178,8 @@ def byte_view(data: bytes | bytearray | memoryview) -> memoryview:
         return memoryview(b"")
     try:
         return view.cast("B")
-    except TypeError as error:
-        raise CodecError(f"a container's bytes cannot be read: {error}") from None
+    except TypeError:
+        raise CodecError("a container is contiguous bytes, and this view is not") from None
 
 
 def _size_problem(layout: KVLayout, index: int, layers: tuple[int, int], size_bytes: int) -> str:

@@ -7,7 +7,7 @@ ValueError that names the field, which readers turn into an error of the contain
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
 
@@ -34,7 +34,7 @@ MAX_HEAD_DIM: Final = 4096
 MAX_TOKENS: Final = 2**20
 MAX_POSITION: Final = 2**31 - 1
 _MAX_CODEC_VERSION: Final = 2**16 - 1
-_MAX_PARAMETER_DEPTH: Final = 4
+_MAX_PARAMETER_DEPTH: Final = 5
 CODEC_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DTYPE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -62,10 +62,14 @@ class KVLayout:
             raise ValueError(f"layout.dtype must be one of {', '.join(_DTYPE_BYTES)}")
 
     @property
+    def layer_values(self) -> int:
+        """How many numbers keys and values of one layer have together."""
+        return 2 * self.n_kv_heads * self.n_tokens * self.head_dim
+
+    @property
     def layer_bytes(self) -> int:
         """What keys and values of one layer take up when they are decoded."""
-        n_values = 2 * self.n_kv_heads * self.n_tokens * self.head_dim
-        return n_values * _DTYPE_BYTES[self.dtype]
+        return self.layer_values * _DTYPE_BYTES[self.dtype]
 
     @property
     def decoded_bytes(self) -> int:
@@ -104,7 +108,7 @@ class ContainerHeader:
     sections: tuple[Section, ...] = ()
 
     def __post_init__(self) -> None:
-        if not CODEC_NAME.fullmatch(self.codec):
+        if not (isinstance(self.codec, str) and CODEC_NAME.fullmatch(self.codec)):
             raise ValueError("codec must be 1 to 64 of a-z, 0-9, '.', '_' and '-'")
         _check_integer("codec_version", self.codec_version, 0, _MAX_CODEC_VERSION)
         _check_integer("position_start", self.position_start, 0, MAX_POSITION)
@@ -213,12 +217,22 @@ def _check_integer(name: str, value: object, least: int, most: int) -> None:
         raise ValueError(f"{name} must be an integer of {least} to {most}")
 
 
-def _check_parameters(value: object, depth: int = 0) -> None:
-    if isinstance(value, Mapping | list | tuple) and depth <= _MAX_PARAMETER_DEPTH:
-        for item in value.values() if isinstance(value, Mapping) else value:
+def _check_parameters(value: object, depth: int = 1) -> None:
+    if isinstance(value, str):
+        if not (value.isascii() and value.isprintable()):
+            raise ValueError("a text in parameters is not printable ASCII")
+    elif isinstance(value, Mapping | list | tuple):
+        if depth > _MAX_PARAMETER_DEPTH:
+            raise ValueError(f"parameters are nested deeper than {_MAX_PARAMETER_DEPTH}")
+        items: Iterable[object] = value
+        if isinstance(value, Mapping):
+            if not all(isinstance(key, str) for key in value):
+                raise ValueError("a name in parameters is not a text")
+            items = [*value, *value.values()]
+        for item in items:
             _check_parameters(item, depth + 1)
-    elif not isinstance(value, str):
-        _check_integer("an integer in parameters", value, -(2**63), 2**63 - 1)
+    else:
+        _check_integer("an item of parameters", value, -(2**63), 2**63 - 1)
 
 
 def _sections(rows: list[Any], n_layers: int, offset: int) -> tuple[Section, ...]:

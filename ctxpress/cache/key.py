@@ -61,6 +61,15 @@ class Namespace:
                 mac.update(_prefixed(b"bytes", part))
         return f"{_KEY_VERSION}:{purpose}:{mac.hexdigest()}"
 
+    def derive_key(self, purpose: str) -> bytes:
+        """32 bytes for ``purpose`` alone, which tell nothing about other keys of the namespace.
+
+        :raises ValueError: as :meth:`key`.
+        """
+        if not _PURPOSE.fullmatch(purpose):
+            raise ValueError(f"not a purpose: {purpose!r}")
+        return hmac.digest(self._key, _prefixed(b"derive", purpose.encode()), "sha256")
+
     def seal(self, key: str, value: bytes) -> bytes:
         """``value`` behind 16 bytes of a keyed MAC over ``key`` and ``value``."""
         return self._mac(key, value) + value

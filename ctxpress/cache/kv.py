@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
-
 from ctxpress.cache.identity import KVIdentity
-from ctxpress.errors import CodecError
+from ctxpress.errors import CodecError, MissingDependencyError
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("a KVBlock needs torch: pip install 'ctxpress[torch]'") from error
 
 __all__ = ["DTYPES", "KVBlock"]
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from ctxpress.errors import ConfigError
 from ctxpress.nearest import did_you_mean
 
-__all__ = ["StoreUrl", "parse_bytes"]
+__all__ = ["StoreUrl", "parse_bytes", "parse_count", "parse_flag", "parse_positive"]
 
 T = TypeVar("T")
 
@@ -25,11 +25,15 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?(b?)", re.IGNORECASE | re.ASCI
 
 @dataclass(frozen=True, slots=True)
 class StoreUrl:
-    """The parts of a store's URL, percent-decoded. Options are text until asked for."""
+    """The parts of a store's URL, percent-decoded. Options are text until asked for.
+
+    ``nodes``: hosts and ports of a ``…+cluster`` scheme, which takes several; ``None`` for no port.
+    """
 
     scheme: str
     host: str = ""
     port: int | None = None
+    nodes: tuple[tuple[str, int | None], ...] = ()
     path: str = ""
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -46,6 +50,11 @@ class StoreUrl:
             raise ConfigError(f"unknown kind of store{_nearest(scheme, options_of)}")
         try:
             parts = urlsplit(url)
+            nodes: tuple[tuple[str, int | None], ...] = ()
+            if scheme.endswith("+cluster"):
+                login, at, places = parts.netloc.rpartition("@")
+                nodes = tuple(_host_and_port(place) for place in places.split(","))
+                parts = parts._replace(netloc=f"{login}{at}")
             port, host = parts.port, parts.hostname or ""
             pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
         except ValueError:
@@ -66,6 +75,7 @@ class StoreUrl:
             scheme=scheme,
             host=host,
             port=port,
+            nodes=nodes,
             path=unquote(parts.path),
             username=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password else None,
@@ -90,6 +100,13 @@ _UNREADABLE = (
     "the URL cannot be read; percent-encode special characters in user and password "
     "('/' is %2F, '@' is %40, '#' is %23, '?' is %3F)"
 )
+
+
+def _host_and_port(place: str) -> tuple[str, int | None]:
+    parts = urlsplit(f"//{place}")
+    if not parts.hostname or parts.path:
+        raise ValueError("no host")
+    return parts.hostname, parts.port
 
 
 def parse_bytes(text: str) -> int:

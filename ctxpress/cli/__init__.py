@@ -27,7 +27,19 @@ INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
 
 def create_app() -> typer.Typer:
     """The application with all its commands."""
-    from ctxpress.cli import compress, config, demo, evaluation, plugins, serve, switch, tenants
+    from ctxpress.cli import (
+        bench,
+        compress,
+        config,
+        demo,
+        evaluation,
+        kv,
+        plugins,
+        serve,
+        switch,
+        tenants,
+        worker,
+    )
 
     app = typer.Typer(
         name="ctxpress",
@@ -38,13 +50,16 @@ def create_app() -> typer.Typer:
     )
     app.callback()(_options)
     app.command("serve")(serve.serve)
+    app.command("worker")(worker.worker)
     app.command("on")(switch.on)
     app.command("off")(switch.off)
     app.command("compress")(compress.compress)
     app.command("demo")(demo.demo)
     app.command("plugins")(plugins.plugins)
+    app.add_typer(bench.create_app(), name="bench")
     app.add_typer(evaluation.create_app(), name="eval")
     app.add_typer(config.create_app(), name="config")
+    app.add_typer(kv.create_app(), name="kv")
     app.add_typer(tenants.create_app(), name="tenants")
     return app
 

@@ -26,13 +26,14 @@ DATA_VARIABLE = "CTXPRESS_EVAL_DATA"
 
 def create_app() -> typer.Typer:
     """The command group."""
-    from ctxpress.cli import kv_evaluation, retrieval
+    from ctxpress.cli import kv_evaluation, parallel_evaluation, retrieval
 
     app = typer.Typer(no_args_is_help=True, help="Measure what survives compression.")
     app.callback()(_group)
     app.command("compression")(compression)
     app.command("rag")(retrieval.rag)
     app.command("kv")(kv_evaluation.kv)
+    app.command("parallel")(parallel_evaluation.parallel)
     return app
 
 

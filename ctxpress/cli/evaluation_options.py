@@ -8,8 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from ctxpress.errors import ConfigError
 from ctxpress.nearest import did_you_mean
 
@@ -147,6 +145,8 @@ def parse_stages(given: Sequence[str]) -> tuple[Mapping[str, Any], ...]:
 
     :raises ConfigError: one is neither.
     """
+    import yaml
+
     stages = []
     for text in given:
         try:

@@ -14,6 +14,7 @@ from ctxpress.cli.terminal import steps
 from ctxpress.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ctxpress.cache.calibration import Calibration
     from ctxpress.engine import RotaryModel
     from ctxpress.evaluation.kv_quality import KVMeasure, KVRoute
     from ctxpress.evaluation.kv_tasks import ContextTask
@@ -33,6 +34,9 @@ def kv(
     calibration: Annotated[
         Path | None,
         typer.Option("--calibration", help="File of `ctxpress kv calibrate` for this model."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Load the plugins this file enables.")
     ] = None,
     texts: Annotated[
         Path | None,
@@ -95,7 +99,7 @@ def kv(
             raise ConfigError("--plot draws perplexity: give --texts FILE")
         require_matplotlib(plot)
     must_be_writable(write, plot)
-    routes, left_out = _routes(codecs, calibration, kv_dtype, chunk)
+    routes, left_out = _routes(codecs, calibration, config, kv_dtype, chunk)
     dtype_name = _one_of("--dtype", dtype, ("auto", "float32", "float16", "bfloat16"))
     device_name = _one_of("--device", device, ("auto", "cpu", "cuda"))
     loaded = load_model(model, device=device_name, dtype=dtype_name)  # type: ignore[arg-type]
@@ -135,26 +139,33 @@ def _one_of(option: str, given: str, known: tuple[str, ...]) -> str:
 
 
 def _routes(
-    codecs: str | None, calibration: Path | None, kv_dtype: str, chunk: int
+    codecs: str | None,
+    calibration: Path | None,
+    config: Path | None,
+    kv_dtype: str,
+    chunk: int,
 ) -> tuple[list[KVRoute], list[str]]:
     """Ways through the codecs, uncompressed ones first, and the names of those left out.
 
     Codecs that need a calibration are left out where none is given and none was asked for.
 
-    :raises ConfigError: a name or dtype is unknown, or a codec asked for needs a calibration.
+    :raises ConfigError: a name, dtype or file is unknown, or a codec asked for needs a calibration.
     """
-    from ctxpress.cache.calibration import Calibration
-    from ctxpress.cache.codec import BUILTIN_CODECS, create_codec
+    from ctxpress.cache.codec import create_codec
     from ctxpress.cache.kv import DTYPES
+    from ctxpress.config_file import load_config
     from ctxpress.evaluation.kv_quality import AS_COMPUTED, KVRoute
+    from ctxpress.manager import create_plugin_manager
 
     _one_of("--kv-dtype", kv_dtype, tuple(DTYPES))
-    asked = None if codecs is None else parse_names("--codec", codecs, BUILTIN_CODECS)
-    held = None if calibration is None else Calibration.load(calibration)
+    enabled = load_config(config).plugins.enabled if config else ("ctxpress",)
+    known = create_plugin_manager(enabled).codec_factories()
+    asked = None if codecs is None else parse_names("--codec", codecs, known)
+    held = None if calibration is None else _calibration(calibration)
     routes, left_out = [KVRoute(AS_COMPUTED, None, kv_dtype)], []
-    for name in dict.fromkeys(("raw", *(asked or BUILTIN_CODECS))):
+    for name in dict.fromkeys(("raw", *(asked or known))):
         try:
-            codec = create_codec(name, held, threads=1)
+            codec = create_codec(name, held, codecs=known)
         except ConfigError:
             if asked is not None or held is not None:
                 raise
@@ -162,6 +173,16 @@ def _routes(
             continue
         routes.append(KVRoute(name, codec, kv_dtype, chunk))
     return routes, left_out
+
+
+def _calibration(path: Path) -> Calibration:
+    from ctxpress.cache.calibration import Calibration
+    from ctxpress.errors import CodecError
+
+    try:
+        return Calibration.load(path)
+    except CodecError as error:
+        raise ConfigError(f"--calibration: {error}") from None
 
 
 def _windows(

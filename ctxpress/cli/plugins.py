@@ -15,7 +15,7 @@ def plugins(
         Path | None, typer.Option("--config", help="Load the plugins this file enables.")
     ] = None,
 ) -> None:
-    """List stages, scorers, observers, formats and stores with the distribution each comes from."""
+    """List what plugins registered, formats and stores, with the distribution each comes from."""
     from rich.table import Table
 
     from ctxpress.cli.terminal import create_console
@@ -34,17 +34,16 @@ def plugins(
     for scorer in manager.scorers.values():
         about = ", ".join(scorer.config_model.model_fields)
         table.add_row("scorer", scorer.name, scorer.distribution, scorer.version, about)
+    for codec in manager.codecs.values():
+        table.add_row("codec", codec.name, codec.distribution, codec.version, "of KV")
     for name, observer in manager.observers.items():
         table.add_row("observer", name, type(observer).__module__.split(".")[0], "", "")
     version = _version()
     for name in ("openai_chat", "openai_completions", "openai_responses", "anthropic_messages"):
         table.add_row("format", name, "ctxpress", version, "request bodies of this endpoint")
-    for name, about in (
-        ("memory://", "this process only"),
-        ("disk://", "a folder of this machine"),
-        ("redis://", "shared by replicas; needs ctxpress[redis]"),
-    ):
-        table.add_row("store", name, "ctxpress", version, about)
+    for store in manager.stores.values():
+        about = store.kind.about
+        table.add_row("store", f"{store.scheme}://", store.distribution, store.version, about)
     create_console().print(table)
 
 

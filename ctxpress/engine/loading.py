@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ctxpress.cache.identity import KVIdentity
+from ctxpress.engine.attention import register_attention
 from ctxpress.engine.fingerprint import tokenizer_digest, weights_digest
 from ctxpress.engine.rope import RotaryPositions
 from ctxpress.errors import ModelError
@@ -146,8 +147,7 @@ def _rotary_model(
         rope = RotaryPositions(module, n_layers, layer_types)
     except ModelError as error:
         raise ModelError(f"{name}: {type(model).__name__} is not supported: {error}") from None
-    if getattr(config, "attn_logit_softcapping", None) is not None:
-        model.set_attn_implementation("eager")  # SDPA leaves the capping out without a word
+    model.set_attn_implementation(register_attention())
     window = config.sliding_window if _slides(config, layer_types) else None
     n_kv_heads, head_dim = _probe(name, model, rope, n_layers)
     return RotaryModel(

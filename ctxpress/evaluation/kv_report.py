@@ -91,14 +91,19 @@ def _cells(measure: KVMeasure, kinds: Sequence[str]) -> list[str]:
         low, high = measure.perplexity_interval
         cells += [
             f"{measure.perplexity:.3f}",
-            f"{100 * measure.perplexity_change:+.2f} %",
-            f"{100 * low:+.2f} to {100 * high:+.2f}",
+            f"{_percent(measure.perplexity_change)} %",
+            f"{_percent(low)} to {_percent(high)}",
             f"{measure.kl:.5f}",
         ]
     cells += [f"{measure.accuracy(kind):.3f}" for kind in kinds]
     if kinds:
         cells.append(f"{measure.accuracy_change():+.1f}")
     return cells
+
+
+def _percent(share: float) -> str:
+    """Signed, and never minus zero."""
+    return f"{round(100 * share, 2) + 0.0:+.2f}"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -257,11 +257,11 @@ class BlockBuilder:
         """All blocks. ``question`` overrides that of the newest turn.
 
         Only the newest turn is cut into spans and has its question found: blocks of earlier ones
-        go as they went (law 3), so theirs are one protected span each.
+        go as they went (law 3), so theirs are one protected span each, unless ``all_turns``.
         """
         found: str | None = None
         for message in self._messages:
-            if self.blocks[message.first].turn == self._turn:
+            if self.options.all_turns or self.blocks[message.first].turn == self._turn:
                 asked = self._cut(message)
                 found = asked if message.asks else found
         return ContextDocument(

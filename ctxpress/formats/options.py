@@ -17,6 +17,7 @@ class ParseOptions:
     literal strings and matches of regular expressions. ``document_pattern`` is the tenant's own
     recogniser: a regular expression with a named group ``text`` and, at will, ``id`` and
     ``title``. ``read_tools`` are further names of tools whose results are file contents.
+    ``all_turns``: look into the blocks of earlier turns too, of a body that is not changed.
     """
 
     compress_system: bool = False
@@ -26,3 +27,4 @@ class ParseOptions:
     protect_patterns: tuple[re.Pattern[str], ...] = field(default=())
     document_pattern: re.Pattern[str] | None = None
     read_tools: frozenset[str] = frozenset()
+    all_turns: bool = False

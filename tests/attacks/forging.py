@@ -48,16 +48,18 @@ class Forgery:
         layers = [row[:2] for row in rows]
         return cls(header, sections, magic=magic, version=version, flags=flags, layers=layers)
 
+    def right_rows(self) -> list[list[int]]:
+        """What the header says of the sections where nothing is forged."""
+        return [
+            [*layers, len(data), zlib.crc32(data)]
+            for layers, data in zip(self.layers, self.sections, strict=True)
+        ]
+
     def build(self) -> bytes:
         """The bytes, with sizes and checksums that are right unless they were set."""
         text = self.text
         if text is None:
-            rows = self.rows
-            if rows is None:
-                rows = [
-                    [*layers, len(data), zlib.crc32(data)]
-                    for layers, data in zip(self.layers, self.sections, strict=True)
-                ]
+            rows = self.right_rows() if self.rows is None else self.rows
             text = canonical({**self.header, "sections": rows})
         size = len(text) if self.header_size is None else self.header_size
         checksum = zlib.crc32(text) if self.header_crc32 is None else self.header_crc32

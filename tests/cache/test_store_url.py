@@ -34,6 +34,17 @@ def test_redis_urls() -> None:
     assert (unix.socket_path, unix.password, unix.database) == ("/run/redis.sock", "pw", 2)
 
 
+def test_cluster_urls() -> None:
+    cluster = address("redis+cluster://us%40er:p%2F%23@h.example:7000,[::1]:7001,other")
+    assert cluster.nodes == (("h.example", 7000), ("::1", 7001), ("other", 6379))
+    assert (cluster.username, cluster.password, cluster.tls) == ("us@er", "p/#", False)
+    assert cluster.label == "redis+cluster://h.example:7000,[::1]:7001,other:6379"
+    node = cluster.at("10.0.0.1", 7005)
+    assert (node.host, node.port, node.password, node.nodes) == ("10.0.0.1", 7005, "p/#", ())
+    assert address("rediss+cluster://h?ssl_ca_certs=/ca.pem&max_connections=3").tls
+    assert "p/#" not in repr(cluster)
+
+
 def test_tls_urls() -> None:
     safe = address("rediss://h/1")
     assert (safe.tls, safe.ssl_cert_reqs, safe.ssl_check_hostname) == (True, "required", True)
@@ -49,7 +60,7 @@ def test_tls_urls() -> None:
     [
         ("reddis://h", r"'reddis'; did you mean 'rediss?'"),
         ("memroy://", "did you mean 'memory'"),
-        ("s3://bucket", "valid: disk, memory, redis, rediss, unix"),
+        ("s3://bucket", r"valid: disk, memory, redis, redis\+cluster, rediss, rediss"),
         ("memory", "unknown kind of store"),
         ("", "unknown kind of store"),
         ("memory://?max_byte=1mb", "'max_byte'; did you mean 'max_bytes'"),
@@ -68,6 +79,14 @@ def test_tls_urls() -> None:
         ("redis://h?max_connections=0", "one or more"),
         ("rediss://h?ssl_cert_reqs=maybe", "required, optional or none"),
         ("rediss://h?ssl_check_hostname=yes", "true or false"),
+        ("redis+cluster://", "cannot be read"),
+        ("redis+cluster://h,", "cannot be read"),
+        ("redis+cluster://h:port", "cannot be read"),
+        ("redis+cluster://h/1", "one database"),
+        ("redis+cluster://h?db=1", "no option 'db'"),
+        ("redis+clusters://h", r"did you mean 'redis\+cluster'"),
+        ("redis://h:1,i:2", "cannot be read"),
+        ("memory://?min_bytes_per_s=0", "at least one byte"),
         ("unix://run/redis.sock", "unix:///run/redis.sock"),
         ("unix://", "unix:///run/redis.sock"),
     ],
@@ -83,6 +102,7 @@ def test_mistakes_are_named(url: str, message: str) -> None:
         "redis://:s3cr#et@h/0", "redis://:s3cr?et@h/0", "redis://:s3cr/et@h/0", "redis://u:1/s3cret@h",
         "redis://u:s3cret@h:port", "redis://u:s3cret@[h", "redis://u:s3cret@h?s3cret", "unix://s3cr/et",
         "rdis://:s3cret@h", "redis://u:s3cret@h/s3cret", "redis:/:s3cret@h", "s3cret@h", "redis://u:[s3cret@h",
+        "redis+cluster://u:s3cr#et@h,i", "redis+cluster://u:s3cret@h:1,i:s3cret", "redis+cluster://u:s3cr/et@h,i",
     ],
 )  # fmt: skip
 def test_mistakes_tell_no_password(url: str) -> None:

@@ -61,6 +61,7 @@ def test_json_page_and_picture(run: Run, folder: Path, texts: Path, tmp_path: Pa
     [
         (("--tasks", "none"), "nothing to measure: give --texts FILE, or --tasks"),
         (("--codec", "row"), "--codec: nothing is called 'row'; did you mean 'raw'?"),
+        (("--calibration", "no.safetensors"), "--calibration: no.safetensors: not a calibration"),
         (("--tasks", "retrival"), "did you mean 'retrieval'?"),
         (("--kv-dtype", "float8"), "--kv-dtype: nothing is called 'float8'"),
         (("--plot", "kv.svg"), "--plot draws perplexity: give --texts FILE"),

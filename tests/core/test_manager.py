@@ -1,9 +1,21 @@
 """Plugins: what is enabled loads, clashes and misspellings are errors, options are checked."""
 
+import types
+from pathlib import Path
+
 import pytest
+import torch
 from pydantic import BaseModel, ConfigDict
 
-from ctxpress.errors import ConfigError, PluginError
+from ctxpress.assembly import create_compressor
+from ctxpress.cache import KVBlock, create_codec, create_store, decode_container
+from ctxpress.cache.chunks import create_kv_store
+from ctxpress.cache.codec import BUILTIN_CODECS
+from ctxpress.cache.key import Namespace
+from ctxpress.cache.store_kinds import BUILTIN_STORES, StoreKind
+from ctxpress.cache.stores.memory import MemoryStore
+from ctxpress.config import Config
+from ctxpress.errors import ConfigError, PluginError, StoreError, UnsupportedVersionError
 from ctxpress.hookspecs import hookimpl
 from ctxpress.manager import create_plugin_manager
 from tests.core.stages import EveryOtherWord
@@ -230,3 +242,143 @@ def test_what_follows_a_final_stage_is_named_with_its_place():
     assert manager.misplaced(["last", "every_other_word", "last"]) == [
         (0, "stage 'last' must be the last, and 'every_other_word' follows it")
     ]
+
+
+class CodecPlugin:
+    """A codec of its own name, made of what comes with ctxpress."""
+
+    @hookimpl
+    def register_codecs(self, register):
+        register("mine-1", "ctxpress.cache.codecs.raw:create")
+
+
+def test_a_plugin_registers_a_codec_that_is_created_and_found_by_name():
+    manager = create_plugin_manager(plugins=[CodecPlugin()])
+    codecs = manager.codec_factories()
+    tensor = torch.ones(1, 1, 2, 3)
+    data = create_codec("mine-1", codecs=codecs).encode(KVBlock(keys=tensor, values=tensor))
+    assert torch.equal(decode_container(data, codecs=codecs).keys, tensor)
+    assert manager.codecs["mine-1"].distribution == "CodecPlugin"
+    with pytest.raises(UnsupportedVersionError, match="no codec is called 'mine-1' here"):
+        decode_container(data)
+    with pytest.raises(ConfigError, match="did you mean 'mine-1'"):
+        create_codec("mine1", codecs=codecs)
+
+
+def test_the_codecs_that_come_with_ctxpress_are_registered():
+    manager = create_plugin_manager()
+    assert manager.codec_factories() == dict(sorted(BUILTIN_CODECS.items()))
+    assert {codec.distribution for codec in manager.codecs.values()} == {"ctxpress"}
+    assert create_plugin_manager(()).codecs == {}
+
+
+def test_a_codecs_name_that_is_taken_names_both():
+    class Rival(CodecPlugin):
+        pass
+
+    with pytest.raises(PluginError, match="codec 'mine-1' is registered by both"):
+        create_plugin_manager((), plugins=[CodecPlugin(), Rival()])
+
+    class Usurper:
+        @hookimpl
+        def register_codecs(self, register):
+            register("raw", "usurper:create")
+
+    with pytest.raises(PluginError, match="codec 'raw' is registered by both"):
+        create_plugin_manager(plugins=[Usurper()])
+
+
+@pytest.mark.parametrize("name", ["", "Raw", "a/b", "../raw", "x" * 65, "a b", "raw\n"])
+def test_a_codecs_name_must_fit_into_a_header(name):
+    class Odd:
+        @hookimpl
+        def register_codecs(self, register):
+            register(name, "ctxpress.cache.codecs.raw:create")
+
+    with pytest.raises(PluginError, match="Odd registers the codec .*; names are 1 to 64 of"):
+        create_plugin_manager((), plugins=[Odd()])
+
+
+class Closet:
+    """A store that a plugin brings: a memory store under another name."""
+
+    @hookimpl
+    def register_stores(self, register):
+        def create(url, limits):
+            return MemoryStore(max_bytes=url.option("shelves", int, 1) * 2**20, limits=limits)
+
+        register("closet", StoreKind(create=create, options=("shelves",), about="a cupboard"))
+
+
+async def test_a_plugins_store_is_used_by_its_scheme():
+    kinds = create_plugin_manager(plugins=[Closet()]).store_kinds()
+    assert isinstance(create_store("closet://?shelves=2", kinds=kinds), MemoryStore)
+    store = create_store("closet://?timeout_ms=50&max_value_bytes=9", kinds=kinds)
+    assert store.max_value_bytes == 9
+    await store.put("k", b"1", ttl_s=60)
+    assert await store.get("k") == b"1"
+    kv = create_kv_store("closet://", namespace=Namespace.derive(b"secret", "t"), kinds=kinds)
+    assert kv.report.found == 0
+    with pytest.raises(ConfigError, match="no option 'shelf'; did you mean 'shelves'"):
+        create_store("closet://?shelf=2", kinds=kinds)
+    with pytest.raises(ConfigError, match="did you mean 'closet'"):
+        create_store("closett://", kinds=kinds)
+    with pytest.raises(ConfigError, match="unknown kind of store"):
+        create_store("closet://")
+
+
+async def test_the_store_in_the_documentation_works():
+    page = (Path(__file__).parents[2] / "docs/configuration.md").read_text("utf-8")
+    code = page.split("### A store of your own\n")[1].split("```python\n")[1].split("```")[0]
+    module = types.ModuleType("closet_plugin")
+    exec(compile(code, "docs/configuration.md", "exec"), module.__dict__)
+    kinds = create_plugin_manager(plugins=[module]).store_kinds()
+    store = create_store("closet://?max_mb=1&max_value_bytes=4mb", kinds=kinds)
+    await store.put("k", b"x" * 2**19, ttl_s=60)
+    with pytest.raises(StoreError, match="larger than the whole store"):
+        await store.put("k", b"x" * 2**20, ttl_s=60)
+
+
+def test_a_configuration_may_name_a_plugins_store():
+    config = Config(version=1, store="closet://")
+    with pytest.raises(ConfigError, match="unknown kind of store"):
+        create_compressor(config)
+    manager = create_plugin_manager(plugins=[Closet()])
+    assert create_compressor(config, manager=manager) is not None
+
+
+def test_the_stores_that_come_with_ctxpress_are_registered():
+    stores = create_plugin_manager().stores
+    assert sorted(stores) == sorted(BUILTIN_STORES)
+    assert {store.distribution for store in stores.values()} == {"ctxpress"}
+    assert create_plugin_manager(()).stores == {}
+
+
+def test_a_scheme_that_is_taken_names_both():
+    class Other(Closet):
+        pass
+
+    with pytest.raises(PluginError, match="store 'closet' is registered by both Closet and Other"):
+        create_plugin_manager(plugins=[Closet(), Other()])
+
+
+@pytest.mark.parametrize("scheme", ["", "Closet", "a b", "a://", "a+", "1a", "a\n"])
+def test_a_scheme_must_be_one(scheme):
+    class Wrong:
+        @hookimpl
+        def register_stores(self, register):
+            register(scheme, StoreKind(create=lambda url, limits: None))
+
+    with pytest.raises(PluginError, match="a scheme is words"):
+        create_plugin_manager(plugins=[Wrong()])
+
+
+def test_a_store_without_ranges_holds_no_kv():
+    class Plain:
+        @hookimpl
+        def register_stores(self, register):
+            register("plain", StoreKind(create=lambda url, limits: object()))
+
+    kinds = create_plugin_manager(plugins=[Plain()]).store_kinds()
+    with pytest.raises(ConfigError, match="must read ranges"):
+        create_kv_store("plain://", namespace=Namespace.derive(b"secret", "t"), kinds=kinds)

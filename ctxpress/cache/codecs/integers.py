@@ -75,12 +75,11 @@ class IntegerCodec(SectionedCodec):
         scales, symbols = self._sizes(header.layout)
         for place, tensor in enumerate((keys, values)):
             at = 2 * scales + place * symbols
-            _restore(
-                tensor[0],
-                _scales(section[place * scales : (place + 1) * scales], index),
-                section[at : at + symbols],
-                self.bits,
-            )
+            packed = np.frombuffer(section[at : at + symbols], np.uint8)
+            if self.bits == 4 and tensor.numel() % 2 and packed[-1] > 15:
+                raise CorruptContainerError(f"section {index} holds half a byte too many")
+            scale = _scales(section[place * scales : (place + 1) * scales], index)
+            _restore(tensor[0], scale, packed, self.bits)
 
     def describe_own(
         self, header: ContainerHeader, index: int, section: memoryview, shared: memoryview
@@ -115,8 +114,8 @@ def _quantised(tensor: torch.Tensor, bits: int) -> tuple[memoryview, memoryview]
     scales = _rounded_up(rows.abs().amax(dim=-1) / most)
     inverse = torch.where(scales > 0, 1 / scales, 0)
     symbols = (rows * inverse.unsqueeze(-1)).round_().clamp_(-most, most).to(torch.int8)
-    plain: np.ndarray = symbols.flatten().cpu().numpy().view(np.uint8)
-    packed = plain if bits == 8 else _packed(plain)
+    plain = symbols.flatten().view(torch.uint8)
+    packed: np.ndarray = (plain if bits == 8 else _packed(plain)).cpu().numpy()
     stored = (scales.flatten().view(torch.int32) >> 16).cpu().numpy().astype("<u2")
     return stored.view(np.uint8).data, packed.data
 
@@ -127,12 +126,23 @@ def _rounded_up(scales: torch.Tensor) -> torch.Tensor:
     return torch.where(scales > 0, up.clamp_min(_LEAST_SCALE), 0)
 
 
-def _packed(symbols: np.ndarray) -> np.ndarray:
+def _packed(symbols: torch.Tensor) -> torch.Tensor:
     """Four bits each: byte i holds symbol i low and symbol i + half high."""
-    half = (symbols.size + 1) // 2
+    half = (symbols.numel() + 1) // 2
     packed = symbols[:half] & 15
-    packed[: symbols.size - half] |= symbols[half:] << 4
+    packed[: symbols.numel() - half] |= symbols[half:] << 4
     return packed
+
+
+def _unpacked(packed: torch.Tensor) -> torch.Tensor:
+    """The symbols of :func:`_packed`, int8, and one more where their number is odd."""
+    half = packed.numel()
+    symbols = torch.empty(2 * half, dtype=torch.int8, device=packed.device)
+    raw = symbols.view(torch.uint8)
+    torch.bitwise_left_shift(packed, 4, out=raw[:half])
+    torch.bitwise_and(packed, 0xF0, out=raw[half:])
+    symbols >>= 4  # arithmetic, so that the sign of the four bits is carried
+    return symbols
 
 
 def _scales(data: memoryview, index: int) -> np.ndarray:
@@ -142,24 +152,15 @@ def _scales(data: memoryview, index: int) -> np.ndarray:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def _restore(tensor: torch.Tensor, scales: np.ndarray, symbols: memoryview, bits: int) -> None:
-    """Fill ``(n_kv_heads, n_tokens, head_dim)``."""
+def _restore(tensor: torch.Tensor, scales: np.ndarray, packed: np.ndarray, bits: int) -> None:
+    """Fill ``(n_kv_heads, n_tokens, head_dim)``; what travels to its device is still packed."""
     if not tensor.numel():
         return
-    packed = np.frombuffer(symbols, np.uint8)
-    integers = packed.view(np.int8) if bits == 8 else _unpacked(packed, tensor.numel())
-    place = tensor.device
-    rows = torch.from_numpy(integers.astype(np.float32)).to(place).view(tensor.shape)
-    rows *= torch.from_numpy(scales).to(place).view(*tensor.shape[:2], 1)
+    raw = torch.from_numpy(packed.copy()).to(tensor.device)  # a copy, since torch writes to its own
+    symbols = raw.view(torch.int8) if bits == 8 else _unpacked(raw)[: tensor.numel()]
+    rows = symbols.view(tensor.shape).float()
+    rows *= torch.from_numpy(scales).to(tensor.device).view(*tensor.shape[:2], 1)
     greatest = torch.finfo(tensor.dtype).max
     if float(scales.max()) * 2 ** (bits - 1) > greatest:
         rows.clamp_(-greatest, greatest)
     tensor.copy_(rows)
-
-
-def _unpacked(packed: np.ndarray, n_symbols: int) -> np.ndarray:
-    symbols = np.empty(2 * packed.size, np.int8)
-    np.left_shift(packed, 4, out=symbols[: packed.size].view(np.uint8))
-    np.bitwise_and(packed, 0xF0, out=symbols[packed.size :].view(np.uint8))
-    symbols >>= 4  # arithmetic, so the sign of the four bits is carried
-    return symbols[:n_symbols]

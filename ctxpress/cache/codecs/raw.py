@@ -64,7 +64,7 @@ class RawCodec(SectionedCodec):
     ) -> dict[str, int]:
         """See :class:`SectionMethods`."""
         half = len(section) // 2
-        return {"values_of_k": half, "values_of_v": len(section) - half}
+        return {"numbers_k": half, "numbers_v": len(section) - half}
 
 
 def create(

@@ -1,4 +1,7 @@
-"""The store of one machine: an SQLite file in a folder, shared by processes, kept over restarts."""
+"""The store of one machine: a folder shared by processes, kept over restarts.
+
+Small values are in an SQLite file, large ones in files of their own that it names.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from ctxpress.cache.stores.deadline import Deadline
 from ctxpress.cache.stores.disk_file import DiskFile
 from ctxpress.cache.stores.limits import StoreLimits
+from ctxpress.cache.stores.resp import Buffer
 from ctxpress.errors import ConfigError, StoreError
 
 __all__ = ["DiskStore"]
@@ -49,6 +54,11 @@ class DiskStore:
         # Whoever forgets aclose() must not leave a thread and a file behind.
         self._release = weakref.finalize(self, _release, self._executor, self._file)
 
+    @property
+    def max_value_bytes(self) -> int:
+        """See :class:`~ctxpress.cache.store.RangeStore`."""
+        return self._limits.max_value_bytes
+
     async def get(self, key: str, *, ttl_s: float | None = None) -> bytes | None:
         """See :class:`~ctxpress.cache.store.Store`."""
         return (await self.get_many((key,), ttl_s=ttl_s))[0]
@@ -59,13 +69,51 @@ class DiskStore:
         """See :class:`~ctxpress.cache.store.Store`; lives are renewed to within 2 %."""
         ttl_s = None if ttl_s is None else self._limits.check_ttl(ttl_s)
         wanted = tuple(keys)
-        return await self._run(lambda: self._file.read(wanted, ttl_s=ttl_s)) if wanted else []
+        if not wanted:
+            return []
+        deadline = Deadline(self._limits)
+        loop = asyncio.get_running_loop()
+
+        def announce(size_bytes: int) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+                loop.call_soon_threadsafe(deadline.announce, size_bytes)
+
+        return await self._run(
+            lambda: self._file.read(wanted, ttl_s=ttl_s, announce=announce), deadline
+        )
 
     async def put(self, key: str, value: bytes, *, ttl_s: float) -> None:
         """See :class:`~ctxpress.cache.store.Store`."""
-        self._limits.check_value(value)
+        await self.put_parts(key, (value,), ttl_s=ttl_s)
+
+    async def put_parts(self, key: str, parts: Sequence[Buffer], *, ttl_s: float) -> None:
+        """See :class:`~ctxpress.cache.store.RangeStore`."""
+        size_bytes = sum(len(part) for part in parts)
+        self._limits.check_size(size_bytes)
         ttl_s = self._limits.check_ttl(ttl_s)
-        await self._run(lambda: self._file.write(key, value, ttl_s=ttl_s))
+        await self._run(
+            lambda: self._file.write(key, parts, ttl_s=ttl_s), Deadline(self._limits, size_bytes)
+        )
+
+    async def get_range(self, key: str, start: int, size_bytes: int) -> Buffer:
+        """See :class:`~ctxpress.cache.store.RangeStore`."""
+        return (await self._read_ranges(((key, start, size_bytes),), None))[0]
+
+    async def get_ranges(
+        self, ranges: Sequence[tuple[str, int, int]], *, ttl_s: float | None = None
+    ) -> list[Buffer | StoreError]:
+        """See :class:`~ctxpress.cache.store.RangeStore`; lives are renewed to within 2 %."""
+        return list(await self._read_ranges(tuple(ranges), ttl_s))
+
+    async def read_ranges(
+        self, key: str, ranges: Sequence[tuple[int, int]], *, ahead_bytes: int
+    ) -> AsyncGenerator[Buffer]:
+        """See :class:`~ctxpress.cache.store.RangeStore`."""
+        self._check_open()
+        for group in _groups(ranges, ahead_bytes):
+            wanted = tuple((key, start, size_bytes) for start, size_bytes in group)
+            for part in await self._read_ranges(wanted, None):
+                yield part
 
     async def set_if_absent(self, key: str, value: bytes, *, ttl_s: float) -> bytes:
         """See :class:`~ctxpress.cache.store.Store`."""
@@ -79,7 +127,10 @@ class DiskStore:
             self._limits.check_value(value)
         ttl_s = self._limits.check_ttl(ttl_s)
         wanted = tuple(items)
-        return await self._run(lambda: self._file.claim(wanted, ttl_s=ttl_s)) if wanted else []
+        deadline = Deadline(self._limits, sum(len(value) for _, value in wanted))
+        if not wanted:
+            return []
+        return await self._run(lambda: self._file.claim(wanted, ttl_s=ttl_s), deadline)
 
     async def delete(self, key: str) -> None:
         """See :class:`~ctxpress.cache.store.Store`."""
@@ -97,9 +148,26 @@ class DiskStore:
                 async with asyncio.timeout(self._limits.timeout_s):
                     await asyncio.shield(asyncio.wrap_future(closed))
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _read_ranges(
+        self, ranges: Sequence[tuple[str, int, int]], ttl_s: float | None
+    ) -> list[bytes]:
+        for _, start, size_bytes in ranges:
+            self._limits.check_range(start, size_bytes)
+        ttl_s = None if ttl_s is None else self._limits.check_ttl(ttl_s)
+        if not ranges:
+            return []
+        found = await self._run(
+            lambda: self._file.read_ranges(ranges, ttl_s=ttl_s),
+            Deadline(self._limits, sum(size_bytes for _, _, size_bytes in ranges)),
+        )
+        return [value or b"" for value in found]
+
+    def _check_open(self) -> None:
         if not self._release.alive:
             raise StoreError(f"disk store {self._folder}: closed")
+
+    async def _run(self, work: Callable[[], T], deadline: Deadline | None = None) -> T:
+        self._check_open()
         cancelled = threading.Event()
 
         def guarded() -> T:
@@ -108,17 +176,33 @@ class DiskStore:
                 raise StoreError("cancelled")
             return work()
 
+        deadline = deadline or Deadline(self._limits)
         try:
-            async with asyncio.timeout(self._limits.timeout_s):
+            async with deadline:
                 return await asyncio.get_running_loop().run_in_executor(self._executor, guarded)
         except TimeoutError as error:
+            allowed_ms = round(self._limits.wait_s(deadline.size_bytes) * 1000, 1)
             raise StoreError(
-                f"disk store {self._folder}: no answer within {self._limits.timeout_s * 1000:g} ms"
+                f"disk store {self._folder}: no answer within {allowed_ms:g} ms"
             ) from error
         except RuntimeError as error:  # the executor was shut down meanwhile
             raise StoreError(f"disk store {self._folder}: closed") from error
         finally:
             cancelled.set()
+
+
+def _groups(
+    ranges: Sequence[tuple[int, int]], ahead_bytes: int
+) -> Iterator[Sequence[tuple[int, int]]]:
+    """The first range, which is waited for, then as many at once as may be read ahead."""
+    begin = 0
+    while begin < len(ranges):
+        end, ahead = begin + 1, ranges[begin][1]
+        while begin and end < len(ranges) and ahead + ranges[end][1] <= ahead_bytes:
+            ahead += ranges[end][1]
+            end += 1
+        yield ranges[begin:end]
+        begin = end
 
 
 def _release(executor: ThreadPoolExecutor, file: DiskFile) -> Future[None] | None:

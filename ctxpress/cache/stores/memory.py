@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
 from ctxpress.cache.stores.limits import StoreLimits
+from ctxpress.cache.stores.resp import Buffer
 from ctxpress.errors import StoreError
 
 __all__ = ["MemoryStore"]
@@ -36,6 +37,11 @@ class MemoryStore:
         self._used_bytes = 0
         self._closed = False
 
+    @property
+    def max_value_bytes(self) -> int:
+        """See :class:`~ctxpress.cache.store.RangeStore`."""
+        return self._limits.max_value_bytes
+
     async def get(self, key: str, *, ttl_s: float | None = None) -> bytes | None:
         """See :class:`~ctxpress.cache.store.Store`."""
         return (await self.get_many((key,), ttl_s=ttl_s))[0]
@@ -55,6 +61,30 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             self._write(key, value, expires_s)
+
+    async def put_parts(self, key: str, parts: Sequence[Buffer], *, ttl_s: float) -> None:
+        """See :class:`~ctxpress.cache.store.RangeStore`."""
+        self._limits.check_size(sum(len(part) for part in parts))
+        await self.put(key, b"".join(parts), ttl_s=ttl_s)
+
+    async def get_range(self, key: str, start: int, size_bytes: int) -> Buffer:
+        """See :class:`~ctxpress.cache.store.RangeStore`; a view of the stored value."""
+        return self._range(key, start, size_bytes, time.monotonic(), None)
+
+    async def get_ranges(
+        self, ranges: Sequence[tuple[str, int, int]], *, ttl_s: float | None = None
+    ) -> list[Buffer | StoreError]:
+        """See :class:`~ctxpress.cache.store.RangeStore`; views of the stored values."""
+        ttl_s = None if ttl_s is None else self._limits.check_ttl(ttl_s)
+        now_s = time.monotonic()
+        return [self._range(key, start, size, now_s, ttl_s) for key, start, size in ranges]
+
+    async def read_ranges(
+        self, key: str, ranges: Sequence[tuple[int, int]], *, ahead_bytes: int
+    ) -> AsyncGenerator[Buffer]:
+        """See :class:`~ctxpress.cache.store.RangeStore`; views of the stored value."""
+        for start, size_bytes in ranges:
+            yield self._range(key, start, size_bytes, time.monotonic(), None)
 
     async def set_if_absent(self, key: str, value: bytes, *, ttl_s: float) -> bytes:
         """See :class:`~ctxpress.cache.store.Store`."""
@@ -87,6 +117,13 @@ class MemoryStore:
             self._closed = True
             self._entries.clear()
             self._used_bytes = 0
+
+    def _range(
+        self, key: str, start: int, size_bytes: int, now_s: float, ttl_s: float | None
+    ) -> Buffer:
+        self._limits.check_range(start, size_bytes)
+        value = self._read(key, now_s, ttl_s)
+        return b"" if value is None else memoryview(value)[start : start + size_bytes]
 
     def _read(self, key: str, now_s: float, ttl_s: float | None) -> bytes | None:
         with self._lock:

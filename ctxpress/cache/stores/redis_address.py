@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ctxpress.errors import MissingDependencyError
@@ -15,11 +15,16 @@ __all__ = ["RedisAddress"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisAddress:
-    """A server's address. ``socket_path`` goes before ``host``; ``ssl_…`` count with ``tls``."""
+    """A server's address. ``socket_path`` goes before ``host``; ``ssl_…`` count with ``tls``.
+
+    ``nodes``, hosts and ports, are where a cluster can be asked who holds what; then ``host`` and
+    ``port`` are those of a node that :meth:`at` was told.
+    """
 
     host: str = "localhost"
     port: int = 6379
     socket_path: str = ""
+    nodes: tuple[tuple[str, int], ...] = ()
     database: int = 0
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -35,8 +40,14 @@ class RedisAddress:
         """The address for messages: without user and password."""
         if self.socket_path:
             return f"unix://{self.socket_path}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'rediss' if self.tls else 'redis'}://{host}:{self.port}/{self.database}"
+        scheme = "rediss" if self.tls else "redis"
+        if self.nodes:
+            return f"{scheme}+cluster://{','.join(_netloc(*node) for node in self.nodes)}"
+        return f"{scheme}://{_netloc(self.host, self.port)}/{self.database}"
+
+    def at(self, host: str, port: int) -> RedisAddress:
+        """One node of a cluster, with the same login."""
+        return replace(self, host=host, port=port, nodes=())
 
     def require_client(self) -> None:
         """Check that redis-py is there.
@@ -78,3 +89,7 @@ class RedisAddress:
             ssl_check_hostname=self.ssl_check_hostname,
             **options,
         )
+
+
+def _netloc(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

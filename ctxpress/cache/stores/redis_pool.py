@@ -8,73 +8,159 @@ goes back, or is thrown away, without awaiting: only one that has read all of it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import TYPE_CHECKING, cast
+
+from ctxpress.cache.stores.limits import StoreLimits
+from ctxpress.cache.stores.redis_address import RedisAddress
+from ctxpress.cache.stores.resp import Command, Reply, RespStream
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
-__all__ = ["Command", "RedisPool", "Reply"]
+__all__ = ["Announce", "RedisPool"]
 
-Command = tuple[str | bytes | int, ...]
-# A server's answer; an error that it answered to one command is a value here, not raised.
-Reply = bytes | int | list[object] | Exception | None
+Announce = Callable[[int], None]
 
 
 class RedisPool:
     """At most ``max_connections`` connections; callers above that wait in line."""
 
-    def __init__(
-        self, create_connection: Callable[[], AbstractConnection], *, max_connections: int
-    ) -> None:
-        self._create_connection = create_connection
+    def __init__(self, address: RedisAddress, *, limits: StoreLimits, max_connections: int) -> None:
+        self._address = address
+        self._limits = limits
         self._slots = asyncio.Semaphore(max_connections)
-        self._idle: list[AbstractConnection] = []
+        self._idle: list[_Connection] = []
         self._closed = False
 
-    async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+    async def exchange(
+        self, commands: Sequence[Command], *, announce: Announce | None = None
+    ) -> list[Reply]:
         """Send all commands at once; their replies, in order.
 
         Commands must be safe to repeat: they are sent again over a new connection when an idle
-        one turns out to be dead. Raises what redis-py and the operating system raise.
+        one turns out to be dead. ``announce`` is told the size of a large value in a reply when
+        it begins. Raises what redis-py and the operating system raise, and ProtocolError.
         """
-        import redis
-
         async with self._slots:
             while True:
-                reused = bool(self._idle)
-                connection = self._idle.pop() if reused else self._create_connection()
+                connection, reused = self._take()
                 try:
-                    replies = await _exchange(connection, commands)
+                    stream = await connection.open(announce)
+                    await stream.send(commands)
+                    replies = [await stream.receive() for _ in commands]
                 except BaseException as error:
-                    await connection.disconnect(nowait=True)  # does not suspend
-                    if reused and isinstance(error, redis.ConnectionError | OSError):
+                    connection.discard()
+                    if reused and isinstance(error, OSError):
                         continue  # the server was restarted since; try the next
                     raise
-                if self._closed:
-                    await connection.disconnect(nowait=True)
-                else:
-                    self._idle.append(connection)
+                self._give_back(connection)
                 return replies
+
+    async def stream(
+        self, commands: Sequence[Command], *, sizes_bytes: Sequence[int], ahead_bytes: int
+    ) -> AsyncGenerator[Reply]:
+        """The replies to ``commands`` one by one, over one connection.
+
+        ``sizes_bytes`` is how large each reply may be: replies of ``ahead_bytes`` in all, and at
+        least one, are asked for before they are waited for. Each may take what the limits give
+        for its size. Close it where it is not read to its end.
+        """
+        async with self._slots:
+            connection, reused = self._take()
+            try:
+                received = 0
+                while received < len(commands):
+                    try:
+                        async with asyncio.timeout(self._limits.wait_s(sizes_bytes[received])):
+                            stream = await connection.open(None)
+                            sent = connection.sent
+                            until = _window(sizes_bytes, received, ahead_bytes)
+                            if until > sent:
+                                await stream.send(commands[sent:until])
+                                connection.sent = until
+                            reply = await stream.receive()
+                    except OSError as error:
+                        if not reused or received or isinstance(error, TimeoutError):
+                            raise
+                        connection.discard()
+                        connection, reused = self._take()
+                        continue
+                    received += 1
+                    yield reply
+            except BaseException:
+                connection.discard()
+                raise
+            connection.sent = 0
+            self._give_back(connection)
 
     async def aclose(self) -> None:
         """Close idle connections, and those in use as soon as they come back."""
         self._closed = True
         idle, self._idle = self._idle, []
         for connection in idle:
-            await connection.disconnect(nowait=True)
+            connection.discard()
+
+    def _take(self) -> tuple[_Connection, bool]:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_alive:
+                return connection, True
+            connection.discard()
+        fresh = self._address.create_connection(timeout_s=self._limits.timeout_s)
+        # One byte more than the cap is asked for, to tell what is above it.
+        return _Connection(fresh, max_reply_bytes=self._limits.max_value_bytes + 1), False
+
+    def _give_back(self, connection: _Connection) -> None:
+        connection.rest()
+        if self._closed:
+            connection.discard()
+        else:
+            self._idle.append(connection)
 
 
-async def _exchange(connection: AbstractConnection, commands: Sequence[Command]) -> list[Reply]:
-    import redis
+class _Connection:
+    """A redis-py connection, and the stream over it once it is open."""
 
-    if not connection.is_connected:
-        await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's decorator hides it
-    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-    replies: list[Reply] = []
-    for _ in commands:
-        try:
-            replies.append(await connection.read_response(disable_decoding=True))
-        except redis.ResponseError as error:
-            replies.append(error)
-    return replies
+    def __init__(self, connection: AbstractConnection, *, max_reply_bytes: int) -> None:
+        self._connection = connection
+        self._max_reply_bytes = max_reply_bytes
+        self._stream: RespStream | None = None
+        self.sent = 0
+
+    @property
+    def is_alive(self) -> bool:
+        return self._stream is not None and self._stream.is_alive
+
+    async def open(self, announce: Announce | None) -> RespStream:
+        if self._stream is None:
+            # redis-py resolves, connects, speaks TLS and logs in; what follows is ours.
+            await self._connection.connect()  # type: ignore[no-untyped-call]
+            writer = self._connection._writer
+            if writer is None:
+                raise ConnectionError("closed by the server")
+            # What its type says is less than what it is: uvloop's has no base class at all.
+            transport = cast("asyncio.Transport", writer.transport)
+            self._stream = RespStream(transport, max_reply_bytes=self._max_reply_bytes)
+        self._stream.announce = announce
+        return self._stream
+
+    def rest(self) -> None:
+        if self._stream is not None:
+            self._stream.announce = None
+
+    def discard(self) -> None:
+        """Close at once, without waiting and without suspending."""
+        self.rest()
+        if self._stream is not None:
+            self._stream.abort()  # a server that stands still would keep what is not yet sent
+        self._connection._close()  # type: ignore[no-untyped-call]
+
+
+def _window(sizes_bytes: Sequence[int], received: int, ahead_bytes: int) -> int:
+    """How many commands may have been sent when ``received`` replies are here."""
+    until, ahead = received, 0
+    while until < len(sizes_bytes) and (until == received or ahead < ahead_bytes):
+        ahead += sizes_bytes[until]
+        until += 1
+    return until

@@ -33,7 +33,8 @@ from tests.cache.codecs.cases import (
     with_values,
 )
 
-pytestmark = every_codec
+# Whichever test comes first waits for kernels to be compiled.
+pytestmark = [every_codec, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -61,8 +62,8 @@ def test_zeros_come_back_as_zeros(case: CodecCase, dtype: str) -> None:
     block = with_values(like, torch.zeros_like(like.keys))
     codec = case.codec(like)
     found = codec.decode(codec.encode(block))
-    assert float(found.keys.abs().max()) <= (0.5 if case.name == "kvtc" else 0)
-    assert float(found.values.abs().max()) <= (0.5 if case.name == "kvtc" else 0)
+    assert float(found.keys.abs().max()) <= (1.0 if case.calibrated else 0)
+    assert float(found.values.abs().max()) <= (1.0 if case.calibrated else 0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -32,6 +32,7 @@ _MOST_CLASSES = 16
 _ROUNDS = 3
 _RARE = 4096  # one symbol in so many may be left out at each end of a class
 _OUTLIER_BITS = 24.0
+_NO_WEIGHTS = np.empty((0, 0))
 RUNGS = 241
 _GROUP_TOLERANCE = 1.003  # larger groups decode faster; this much larger a stream is no matter
 
@@ -42,7 +43,7 @@ class RowClasses:
 
     A class holds symbols ``low`` to ``low + width - 1``, coded ``group`` at a time with the weights
     in ``tables``, uint32 ``(width,)``. ``of_rows``: the class of each row, int64. ``ladder_bytes``:
-    the tables as they stand in the stream.
+    the tables as they stand in the stream. ``has_outliers``: rows hold symbols outside their class.
     """
 
     source: int
@@ -53,6 +54,7 @@ class RowClasses:
     tables: tuple[np.ndarray, ...]
     of_rows: np.ndarray
     ladder_bytes: tuple[np.ndarray, ...] = ()
+    has_outliers: bool = False
 
     @property
     def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -124,25 +126,33 @@ def choose_classes(
     The bits are those of the symbols, of the rows' classes and of tables in the stream.
     """
     n_levels = counts.shape[1]
-    present = np.flatnonzero(counts.sum(axis=0))
+    everything = counts.sum(axis=0)
+    present = np.flatnonzero(everything)
     used = slice(int(present[0]), int(present[-1]) + 1)
-    trimmed = counts[:, used].astype(np.float32)
+    trimmed = np.ascontiguousarray(counts[:, used])
     if given is not None and row_tables is not None:
         kept, of_rows = np.unique(row_tables, return_inverse=True)
         indices = tuple(int(table) for table in kept)
-        weights = given.weights[kept][:, used]
-        option = _Option(SOURCE_ROWS, indices, of_rows.reshape(-1), weights, 0.0)
+        option = _Option(SOURCE_ROWS, indices, of_rows.reshape(-1), given.weights[kept][:, used])
         return _finished(kernels, shape[1], trimmed, used.start, option)
-    levels = np.arange(used.start, used.stop, dtype=np.float32)
     most = max(1, min(_MOST_CLASSES, shape[0] * shape[1] // _SYMBOLS_A_CLASS))
-    bins = _bins(trimmed, np.abs(levels - (n_levels - 1) // 2) / shape[1])
+    bins = np.zeros(shape[0], np.int64)
+    if most > 1:
+        levels = np.arange(used.start, used.stop, dtype=np.float32)
+        bins = _bins(trimmed, np.abs(levels - (n_levels - 1) // 2) / shape[1])
+    sums = kernels.sums_of_classes(trimmed, bins, int(bins.max()) + 1)
     options = []
     for source, family in ((SOURCE_STATIC, static_tables(n_levels)), (SOURCE_GIVEN, given)):
         if family is not None:
-            options.append(_from_family(source, family, trimmed, bins, used, most))
-    options.append(_clustered(trimmed, options[0].of_rows, most))
-    if len(options[-1].indices) > 1:
-        options.append(_clustered(trimmed, np.zeros(shape[0], np.int64), 1))
+            weights = family.weights[:, used]
+            options.append(
+                _from_family(source, weights, _static_bits(n_levels)[used], sums, bins, most)
+                if source == SOURCE_STATIC
+                else _from_family(source, weights, _bits_of(weights), sums, bins, most)
+            )
+    if most > 1:
+        options.append(_clustered(kernels, trimmed, options[0].of_rows, most))
+    options.append(_in_one(everything[used], shape[0]))
     cheapest = min(options, key=lambda option: option.bits)
     return _finished(kernels, shape[1], trimmed, used.start, cheapest)
 
@@ -153,7 +163,7 @@ class _Option:
     indices: tuple[int, ...]
     of_rows: np.ndarray
     weights: np.ndarray  # (n_classes, symbols that occur), of families
-    bits: float  # about what symbols, classes and tables cost
+    bits: float = 0.0  # about what symbols, classes and tables cost
 
 
 def _bins(counts: np.ndarray, distances: np.ndarray) -> np.ndarray:
@@ -163,31 +173,28 @@ def _bins(counts: np.ndarray, distances: np.ndarray) -> np.ndarray:
     return bins
 
 
-def _sums(counts: np.ndarray, of_rows: np.ndarray, n_classes: int) -> np.ndarray:
-    members = np.arange(n_classes)[:, None] == of_rows[None, :]
-    sums: np.ndarray = members.astype(np.float32) @ counts
-    return sums
-
-
 def _bits_of(weights: np.ndarray) -> np.ndarray:
     """Bits a symbol: ``(n_levels, n_tables)``, for counts to be multiplied with."""
     wide = weights.astype(np.float32)
     return np.ascontiguousarray(np.log2(wide.sum(axis=1, keepdims=True) / wide).T)
 
 
+@lru_cache(maxsize=16)
+def _static_bits(n_levels: int) -> np.ndarray:
+    return _bits_of(static_tables(n_levels).weights)
+
+
 def _from_family(
     source: int,
-    family: SymbolTables,
-    counts: np.ndarray,
+    weights: np.ndarray,
+    symbol_bits: np.ndarray,
+    sums: np.ndarray,
     bins: np.ndarray,
-    used: slice,
     most: int,
 ) -> _Option:
     """The cheapest tables of a family for bins of rows; naming a table is part of the price."""
-    n_bins = int(bins.max()) + 1
-    weights = family.weights[:, used]
-    bits = _sums(counts, bins, n_bins) @ _bits_of(weights)
-    of_bins = _cheapest(bits, np.bincount(bins, minlength=n_bins), most)
+    bits = sums @ symbol_bits
+    of_bins = _cheapest(bits, np.bincount(bins, minlength=len(sums)), most)
     cost = float(np.take_along_axis(bits, of_bins[:, None], axis=1).sum())
     kept, of_bins = np.unique(of_bins, return_inverse=True)
     of_rows = of_bins.reshape(-1)[bins]
@@ -195,19 +202,32 @@ def _from_family(
     return _Option(source, indices, of_rows, weights[kept], cost + _head_bits(of_rows, len(kept)))
 
 
-def _clustered(counts: np.ndarray, start: np.ndarray, most: int) -> _Option:
+def _clustered(kernels: Any, counts: np.ndarray, start: np.ndarray, most: int) -> _Option:
     """Rows in clusters by what their symbols cost with the clusters' own tables (k-means)."""
     of_rows, n_classes = start, int(start.max()) + 1
     ones = np.ones(len(counts), np.int64)
-    for _ in range(_ROUNDS if n_classes > 1 else 0):
-        bits = counts @ _bits_of(_sums(counts, of_rows, n_classes) + 0.1)
-        kept, of_rows = np.unique(_cheapest(bits, ones, most), return_inverse=True)
+    for _ in range(_ROUNDS):
+        sums = kernels.sums_of_classes(counts, of_rows, n_classes)
+        kept, of_rows = np.unique(
+            _cheapest(counts @ _bits_of(sums + np.float32(0.1)), ones, most), return_inverse=True
+        )
         of_rows, n_classes = of_rows.reshape(-1), len(kept)
-    sums = _sums(counts, of_rows, n_classes)
-    cost = float((sums * _bits_of(np.maximum(sums, 1e-3)).T).sum()) + 8 * np.count_nonzero(sums)
-    indices = (0,) * n_classes
-    head_bits = _head_bits(of_rows, n_classes)
-    return _Option(SOURCE_STREAM, indices, of_rows, np.empty((0, 0)), cost + head_bits)
+    sums = kernels.sums_of_classes(counts, of_rows, n_classes)
+    bits = _own_bits(sums) + _head_bits(of_rows, n_classes)
+    return _Option(SOURCE_STREAM, (0,) * n_classes, of_rows, _NO_WEIGHTS, bits)
+
+
+def _in_one(total: np.ndarray, n_rows: int) -> _Option:
+    bits = _own_bits(total[None]) + _head_bits(_NO_WEIGHTS, 1)
+    return _Option(SOURCE_STREAM, (0,), np.zeros(n_rows, np.int64), _NO_WEIGHTS, bits)
+
+
+def _own_bits(sums: np.ndarray) -> float:
+    """What symbols cost with the tables of their classes' own counts, and those tables."""
+    logs = np.log2(np.maximum(sums, 1))
+    totals = sums.sum(axis=1)
+    bits = float((totals * np.log2(totals)).sum() - (sums * logs).sum())
+    return bits + 8.0 * np.count_nonzero(sums)
 
 
 def _head_bits(of_rows: np.ndarray, n_classes: int) -> float:
@@ -237,7 +257,9 @@ def _finished(
 ) -> tuple[RowClasses, float]:
     """The classes of an option with their ranges and groups, and the bits of all but a few."""
     n_classes = len(option.indices)
-    sums = _sums(counts, option.of_rows, n_classes)
+    of_rows = option.of_rows.astype(np.int64)
+    sums = kernels.sums_of_classes(counts, of_rows, n_classes)
+    has_outliers = False
     lows, widths, groups = (np.empty(n_classes, np.int64) for _ in range(3))
     tables, ladder_bytes, bits = [], [], 0.0
     if option.source in (SOURCE_STATIC, SOURCE_STREAM, SOURCE_GIVEN):
@@ -259,6 +281,7 @@ def _finished(
         tables.append(chosen[3])
         ladder_bytes.append(chosen[4])
         bits += best
+        has_outliers |= bool(sums[kind].sum() > sums[kind, chosen[0] - first :][: chosen[1]].sum())
     classes = RowClasses(
         source=option.source,
         indices=option.indices,
@@ -266,8 +289,9 @@ def _finished(
         widths=widths,
         groups=groups,
         tables=tuple(tables),
-        of_rows=option.of_rows.astype(np.int64),
+        of_rows=of_rows,
         ladder_bytes=tuple(ladder_bytes),
+        has_outliers=has_outliers,
     )
     return classes, float(bits)
 

@@ -12,6 +12,7 @@ __all__ = ["CODERS", "decode_symbols", "encode_symbols"]
 
 CODERS = ("packed", "zstd", "rans")
 _PACKED, _ZSTD, _RANS = range(3)
+_SAMPLE_SYMBOLS = 2**14
 
 
 def encode_symbols(
@@ -51,11 +52,21 @@ def encode_symbols(
             own = rans.encode(symbols, plan)
             if len(own) < best:
                 best, stream = len(own), bytes([_RANS]) + own
-    if "zstd" in coders:
+    if "zstd" in coders and _zstd_may_win(symbols, n_levels, best, alone="rans" not in coders):
         frame = zstd.compress(symbols, n_levels)
         if len(frame) < best:
             best, stream = len(frame), bytes([_ZSTD]) + frame
     return stream or bytes([_PACKED]) + packing.pack(symbols, n_levels)
+
+
+def _zstd_may_win(symbols: np.ndarray, n_levels: int, best: int, *, alone: bool) -> bool:
+    """Whether a sample of the rows says that zstd comes within a tenth of ``best``."""
+    n_samples = symbols.size // _SAMPLE_SYMBOLS
+    if alone or n_samples < 2:
+        return True
+    sample = symbols[::n_samples] if len(symbols) >= n_samples else symbols[:1]
+    bytes_a_symbol = len(zstd.compress(sample, n_levels)) / sample.size
+    return bytes_a_symbol * symbols.size < 1.1 * best
 
 
 def decode_symbols(

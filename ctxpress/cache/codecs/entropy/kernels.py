@@ -27,6 +27,7 @@ __all__ = [
     "place_outliers",
     "price_groups",
     "starts_of",
+    "sums_of_classes",
 ]
 
 TABLE_BITS = 12
@@ -42,32 +43,35 @@ def _compiled(function: _Function) -> _Function:
 
 @_compiled
 def histograms(symbols: np.ndarray, n_levels: int) -> np.ndarray:
-    """How often each row holds each symbol: ``(n_rows, n_levels + 1)`` uint32.
+    """How often each row holds each symbol: ``(n_rows, n_levels)`` float32.
 
-    The last column counts what is no symbol.
+    A row with a symbol that is not below ``n_levels`` has a sum below ``n_columns``.
     """
     n_rows, n_columns = symbols.shape
-    counts = np.zeros((n_rows, n_levels + 1), np.uint32)
-    # Four counters a symbol, since equal neighbours would wait for each other's sum.
-    part = np.zeros((4, 256), np.uint32)
+    counts = np.empty((n_rows, n_levels), np.float32)
+    # Two counters a symbol, since equal neighbours would wait for each other's sum.
+    even, odd = np.zeros(256, np.uint32), np.zeros(256, np.uint32)
     for row in range(n_rows):
-        part[:] = 0
-        column = 0
-        while column + 4 <= n_columns:
-            part[0, symbols[row, column]] += uint32(1)
-            part[1, symbols[row, column + 1]] += uint32(1)
-            part[2, symbols[row, column + 2]] += uint32(1)
-            part[3, symbols[row, column + 3]] += uint32(1)
-            column += 4
-        while column < n_columns:
-            part[0, symbols[row, column]] += uint32(1)
-            column += 1
-        for symbol in range(256):
-            place = min(symbol, n_levels)
-            counts[row, place] += (
-                part[0, symbol] + part[1, symbol] + part[2, symbol] + part[3, symbol]
-            )
+        for column in range(0, n_columns - 1, 2):
+            even[symbols[row, column]] += uint32(1)
+            odd[symbols[row, column + 1]] += uint32(1)
+        if n_columns % 2:
+            even[symbols[row, n_columns - 1]] += uint32(1)
+        for symbol in range(n_levels):
+            counts[row, symbol] = np.float32(even[symbol] + odd[symbol])
+            even[symbol] = uint32(0)
+            odd[symbol] = uint32(0)
     return counts
+
+
+@_compiled
+def sums_of_classes(counts: np.ndarray, of_rows: np.ndarray, n_classes: int) -> np.ndarray:
+    """``counts`` of the rows of each class together: float32 ``(n_classes, n_levels)``."""
+    sums = np.zeros((n_classes, counts.shape[1]), np.float32)
+    for row in range(counts.shape[0]):
+        for level in range(counts.shape[1]):
+            sums[of_rows[row], level] += counts[row, level]
+    return sums
 
 
 @_compiled
@@ -360,6 +364,15 @@ def expand_groups(
 
 
 @_compiled
+def _any_outside(row: np.ndarray, low: int, reach: int) -> bool:
+    """Whether a symbol is not ``low`` to ``low + reach``; without branches, so as vectors."""
+    found = uint8(0)
+    for column in range(row.size):
+        found |= uint8(uint8(row[column] - low) > reach)
+    return bool(found)
+
+
+@_compiled
 def list_outliers(
     symbols: np.ndarray, classes: np.ndarray, lows: np.ndarray, widths: np.ndarray
 ) -> np.ndarray:
@@ -373,6 +386,8 @@ def list_outliers(
     size, last = 0, np.int64(-1)
     for row in range(n_rows):
         low, width = lows[classes[row]], widths[classes[row]]
+        if not _any_outside(symbols[row], uint8(low), uint8(width - 1)):
+            continue
         for column in range(n_columns):
             symbol = np.int64(symbols[row, column])
             if low <= symbol < low + width:

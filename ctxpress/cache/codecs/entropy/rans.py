@@ -66,14 +66,14 @@ class ParsedStream:
 
 
 def count_symbols(symbols: np.ndarray, n_levels: int) -> np.ndarray:
-    """How often each row holds each symbol: ``(n_rows, n_levels)``.
+    """How often each row holds each symbol: ``(n_rows, n_levels)`` float32.
 
     :raises CodecError: a symbol is not below ``n_levels``.
     """
-    counts = _kernels().histograms(symbols, n_levels)
-    if counts[:, n_levels].any():
+    counts: np.ndarray = _kernels().histograms(symbols, n_levels)
+    if symbols.size and counts.sum(axis=1).min() < symbols.shape[1]:
         raise CodecError(f"a symbol is not below n_levels {n_levels}")
-    return np.ascontiguousarray(counts[:, :n_levels])
+    return counts
 
 
 def plan_stream(
@@ -108,7 +108,9 @@ def encode(symbols: np.ndarray, plan: StreamPlan) -> bytes:
     begin = kernels.encode_lanes(packed, n_lanes, words)
     payload = words[begin:].astype("<u4", copy=False).tobytes()
     lows, widths, _ = classes.columns
-    outliers = kernels.list_outliers(symbols, classes.of_rows, lows, widths).tobytes()
+    outliers = b""
+    if classes.has_outliers:
+        outliers = kernels.list_outliers(symbols, classes.of_rows, lows, widths).tobytes()
     flags = plan.lanes_log2 | (_OUTLIERS if outliers else 0)
     listed = _LENGTH.pack(len(outliers)) + outliers if outliers else b""
     return bytes([flags]) + _head(classes) + listed + payload

@@ -1,0 +1,234 @@
+"""``cachegen-1``, ``-2``, ``-3`` and ``cachegen-auto``: quantised KV, entropy-coded by channel.
+
+After CacheGen (Liu et al., SIGCOMM 2024, arXiv 2310.07240), with what its released code leaves out
+or gets wrong put right: scales a head instead of one over all heads, means and scales of key
+channels (KIVI, arXiv 2402.02750), tables that cost next to nothing, anchors and deltas in rows
+where they save bytes, bytes that are safe to read.
+
+``cachegen-1`` to ``-3`` take the published bins (``cachegen_levels.py``) and need no calibration.
+``cachegen-auto`` takes means and steps of every channel from a calibration
+(``cachegen_steps.py``).
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from ctxpress.cache.calibration import Calibration
+from ctxpress.cache.codec import NonFinite
+from ctxpress.cache.codecs.cachegen_delta import choose_rows, from_deltas, to_deltas
+from ctxpress.cache.codecs.cachegen_levels import LEVELS
+from ctxpress.cache.codecs.cachegen_quantiser import (
+    ChannelScales,
+    QuantisedTokens,
+    dequantise,
+    measure_channels,
+    quantise,
+)
+from ctxpress.cache.codecs.cachegen_scales import LEAST_RUNG
+from ctxpress.cache.codecs.cachegen_section import (
+    SectionReader,
+    SectionWriter,
+    TensorStreams,
+    read_channels,
+    read_token_rungs,
+)
+from ctxpress.cache.codecs.cachegen_steps import CalibratedSteps
+from ctxpress.cache.codecs.entropy import decode_symbols, encode_symbols
+from ctxpress.cache.codecs.methods import EncodedSections
+from ctxpress.cache.codecs.sectioned import SectionedCodec
+from ctxpress.cache.container import ContainerHeader
+from ctxpress.cache.kv import KVBlock
+from ctxpress.errors import ConfigError, CorruptContainerError
+
+__all__ = ["CacheGenCodec", "create"]
+
+N_SINKS = 4
+_SINK_MOST = 127
+SINK_RUNGS = -12  # sinks are eight times finer where steps come from a calibration
+_SINKS, _SAVED = "sinks", "delta_saved_bytes"
+
+
+class CacheGenCodec(SectionedCodec):
+    """CacheGen at a published level, or with steps from a calibration."""
+
+    version: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        name: str,
+        calibration: Calibration | None,
+        *,
+        non_finite: NonFinite,
+        threads: int,
+        device: str,
+    ) -> None:
+        super().__init__(name, calibration, non_finite=non_finite, threads=threads, device=device)
+        self._level = LEVELS.get(name)
+        self._steps = None if calibration is None else CalibratedSteps(calibration)
+
+    def encode_sections(self, block: KVBlock) -> EncodedSections:
+        """See :class:`SectionMethods`."""
+        if self._steps is not None:
+            self._steps.require(block.n_layers, block.n_kv_heads, block.head_dim)
+        n_sinks = min(N_SINKS, block.n_tokens) if block.position_start == 0 else 0
+        layers = range(block.n_layers)
+
+        def encode_one(layer: int) -> tuple[list[bytes], int]:
+            return self._encode_layer(block, layer, n_sinks)
+
+        if self._threads == 1 or block.n_layers == 1:
+            encoded = [encode_one(layer) for layer in layers]
+        else:
+            with ThreadPoolExecutor(min(self._threads, block.n_layers)) as pool:
+                encoded = list(pool.map(encode_one, layers))
+        return EncodedSections(
+            sections=[((i, i + 1), parts) for i, (parts, _) in enumerate(encoded)],
+            parameters={_SINKS: n_sinks, _SAVED: sum(saved for _, saved in encoded)},
+        )
+
+    def check_section(
+        self, header: ContainerHeader, index: int, section: memoryview, shared: memoryview
+    ) -> None:
+        """See :class:`SectionMethods`."""
+        self._streams(header, index, section)
+
+    def decode_into(
+        self,
+        header: ContainerHeader,
+        index: int,
+        section: memoryview,
+        shared: memoryview,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+    ) -> None:
+        """See :class:`SectionMethods`."""
+        layer = header.sections[index].layers[0]
+        for kind, streams in enumerate(self._streams(header, index, section)):
+            tensor = (keys, values)[kind][0]
+            channels = read_channels(streams, (tensor.shape[0], tensor.shape[2]))
+            if channels is None and self._steps is not None:
+                channels = self._steps.channels(layer, kind)
+            if channels is None:
+                raise CorruptContainerError(f"section {index} does not name its channels' scales")
+            _decode_tensor(streams, channels, tensor)
+
+    def describe_own(
+        self, header: ContainerHeader, index: int, section: memoryview, shared: memoryview
+    ) -> dict[str, int]:
+        """See :class:`SectionMethods`."""
+        keys, values = self._streams(header, index, section)
+        sizes = {**keys.sizes("k"), **values.sizes("v")}
+        return {**sizes, "framing": len(section) - sum(sizes.values())}
+
+    def _streams(
+        self, header: ContainerHeader, index: int, section: memoryview
+    ) -> tuple[TensorStreams, TensorStreams]:
+        first, last = header.sections[index].layers
+        n_sinks = header.parameters.get(_SINKS)
+        wanted = min(N_SINKS, header.layout.n_tokens) if header.position_start == 0 else 0
+        if last - first != 1 or n_sinks != wanted:
+            raise CorruptContainerError(
+                f"section {index} holds {last - first} layers and {n_sinks} sinks, "
+                f"not one and {wanted}"
+            )
+        if self._steps is not None:
+            layout = header.layout
+            self._steps.require(layout.n_layers, layout.n_kv_heads, layout.head_dim)
+        reader = SectionReader(section, index)
+        n_runs = 2 if wanted else 1
+        streams = reader.tensor(n_runs), reader.tensor(n_runs)
+        reader.end()
+        return streams
+
+    def _encode_layer(self, block: KVBlock, layer: int, n_sinks: int) -> tuple[list[bytes], int]:
+        writer, saved = SectionWriter(), 0
+        for kind, tensor in enumerate((block.keys, block.values)):
+            rows = tensor[layer].detach().float()
+            if self._steps is not None:
+                channels, most, least = self._steps.channels(layer, kind), self._steps.most, 0
+            else:
+                is_key = kind == 0
+                channels = measure_channels(
+                    rows[:, n_sinks:], with_means=is_key, with_scales=is_key
+                )
+                most, least = self._most(layer, block.n_layers)[kind], LEAST_RUNG
+            saved += _encode_tensor(writer, rows, channels, most, least, n_sinks)
+        return writer.parts, saved
+
+    def _most(self, layer: int, n_layers: int) -> tuple[int, int]:
+        if self._level is None:
+            raise ConfigError(f"codec {self.name!r} has no published level")
+        return self._level.most_symbols(layer, n_layers)
+
+
+def create(
+    name: str,
+    calibration: Calibration | None,
+    *,
+    non_finite: NonFinite,
+    threads: int,
+    device: str,
+) -> CacheGenCodec:
+    """See :class:`~ctxpress.cache.codec.CodecFactory`.
+
+    :raises ConfigError: ``cachegen-auto`` without a calibration.
+    """
+    if name in LEVELS:
+        calibration = None  # their bins are the published ones, whatever was measured
+    elif calibration is None:
+        raise ConfigError(
+            f"codec {name!r} needs a calibration; `ctxpress kv calibrate` measures one"
+        )
+    return CacheGenCodec(name, calibration, non_finite=non_finite, threads=threads, device=device)
+
+
+def _encode_tensor(
+    writer: SectionWriter,
+    rows: torch.Tensor,
+    channels: ChannelScales,
+    most: int,
+    least_rung: int,
+    n_sinks: int,
+) -> int:
+    """Write keys or values of a layer; the bytes that deltas saved."""
+    runs = []
+    if n_sinks:
+        runs.append(
+            quantise(rows[:, :n_sinks], channels, _SINK_MOST, least_rung=least_rung + SINK_RUNGS)
+        )
+    body = quantise(rows[:, n_sinks:], channels, most, least_rung=least_rung)
+    n_levels = 2 * most + 1
+    plain = encode_symbols(body.symbols, n_levels)
+    encoded, saved = plain, 0
+    deltas = choose_rows(body.symbols, most)
+    if deltas.any():
+        mixed = encode_symbols(to_deltas(body.symbols, most, deltas), n_levels)
+        named = len(encode_symbols(deltas.astype(np.uint8).reshape(1, -1), 2)) + 4
+        saved = max(0, len(plain) - len(mixed) - named)
+        encoded = mixed if saved else plain
+    writer.tensor(channels, deltas if saved else None)
+    for run in runs:
+        writer.tokens(run, encode_symbols(run.symbols, 2 * run.most + 1))
+    writer.tokens(body, encoded)
+    return saved
+
+
+def _decode_tensor(streams: TensorStreams, channels: ChannelScales, out: torch.Tensor) -> None:
+    n_heads, n_tokens, head_dim = out.shape
+    start = 0
+    for place, run in enumerate(streams.runs):
+        is_body = place == len(streams.runs) - 1
+        end = n_tokens if is_body else min(N_SINKS, n_tokens)
+        n_rows = n_heads * head_dim
+        symbols = decode_symbols(run.symbols, (n_rows, end - start), 2 * run.most + 1)
+        if is_body and streams.deltas is not None:
+            rows = decode_symbols(streams.deltas, (1, n_rows), 2).reshape(-1).astype(bool)
+            from_deltas(symbols, run.most, rows)
+        rungs = read_token_rungs(run, (n_heads, end - start))
+        dequantise(QuantisedTokens(symbols, rungs, run.most), channels, out[:, start:end])
+        start = end

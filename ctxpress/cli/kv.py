@@ -1,0 +1,16 @@
+"""``ctxpress kv``: containers of compressed KV, and what codecs need to know of a model."""
+
+from __future__ import annotations
+
+import typer
+
+from ctxpress.cli import kv_inspect
+
+__all__ = ["create_app"]
+
+
+def create_app() -> typer.Typer:
+    """The commands on compressed KV."""
+    app = typer.Typer(no_args_is_help=True, help="Look into compressed KV.")
+    app.command("inspect")(kv_inspect.inspect)
+    return app

@@ -1,0 +1,1 @@
+"""The worker's HTTP surface: OpenAI's shapes in and out, over the scheduler."""

@@ -1,0 +1,65 @@
+"""Blocks of KV that this worker holds uncompressed: the least recently used go first."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from ctxpress.cache.chunk_key import CacheKey
+from ctxpress.cache.kv import KVBlock
+from ctxpress.engine.generation import Work
+
+__all__ = ["KVMemory"]
+
+
+class KVMemory:
+    """KV by its key, ``max_bytes`` in all.
+
+    Safe from any thread. A block that is being used stays alive by itself, forgotten or not.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._blocks: OrderedDict[CacheKey, KVBlock] = OrderedDict()
+        self._held_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What the blocks take up."""
+        return self._held_bytes
+
+    def get(self, keys: Sequence[CacheKey]) -> Work[list[KVBlock | None]]:
+        """The blocks, which count as used now. Never waits."""
+        yield from ()
+        return [self._get(key) for key in keys]
+
+    def _get(self, key: CacheKey) -> KVBlock | None:
+        with self._lock:
+            block = self._blocks.get(key)
+            if block is not None:
+                self._blocks.move_to_end(key)
+            return block
+
+    def put(self, key: CacheKey, block: KVBlock) -> None:
+        """Keep a block; one that is larger than the whole memory is not kept."""
+        if block.size_bytes > self._max_bytes:
+            return
+        with self._lock:
+            self._drop(key)
+            self._blocks[key] = block
+            self._held_bytes += block.size_bytes
+            while self._held_bytes > self._max_bytes:
+                self._drop(next(iter(self._blocks)))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._blocks.clear()
+            self._held_bytes = 0
+
+    def _drop(self, key: CacheKey) -> None:
+        block = self._blocks.pop(key, None)
+        if block is not None:
+            self._held_bytes -= block.size_bytes

@@ -1,0 +1,1 @@
+"""Simulates loading KV over links whose bandwidth changes: policies side by side, and an oracle."""
