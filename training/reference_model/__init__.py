@@ -1,0 +1,1 @@
+"""The reference model that ships in `ctxpress/engine/reference_model`: how it is made."""
