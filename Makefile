@@ -54,13 +54,15 @@ bench-compression: $(DEV_READY)  ## measure compression beside llmlingua (PEER=p
 	$(BIN)/python -m benchmarks.compression --write docs/compression.md \
 		$(if $(filter make,$(PEER)),--make-peer,$(if $(PEER),--peer "$(PEER)"))
 
-bench-kv: $(DEV_READY)  ## measure compressed KV on the reference model (TEXTS=held-out text, SAMPLES=calibration text)
+bench-kv: $(DEV_READY)  ## measure compressed KV on the reference model (TEXTS=held-out text, SAMPLES=calibration text, PEER=make)
 	@test -n "$(TEXTS)" -a -n "$(SAMPLES)" || { echo "name TEXTS=file and SAMPLES=file" >&2; exit 2; }
+	@mkdir -p build
 	$(BIN)/ctxpress kv calibrate --model $(KV_MODEL) --texts "$(SAMPLES)" --out build/kv.safetensors
 	$(BIN)/ctxpress eval kv --model $(KV_MODEL) --texts "$(TEXTS)" --calibration build/kv.safetensors \
 		--write docs/kv.md --plot docs/kv_quality.svg
 	$(BIN)/python -m benchmarks.kv_codec --model $(KV_MODEL) --texts "$(TEXTS)" \
-		--calibration build/kv.safetensors --write docs/kv.md
+		--calibration build/kv.safetensors --threads 1,2 --write docs/kv.md \
+		$(if $(filter make,$(PEER)),--make-peer,$(if $(PEER),--peer "$(PEER)"))
 	$(BIN)/ctxpress eval parallel --model $(KV_MODEL) --write docs/worker.md --plot docs/parallel.svg
 
 eval: $(DEV_READY)  ## measure what survives compression (DATA=folder; see docs/compression.md)

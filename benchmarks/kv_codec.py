@@ -1,7 +1,7 @@
 """Speed and size of KV codecs beside others: `python -m benchmarks.kv_codec`.
 
     python -m benchmarks.kv_codec --model FOLDER --texts FILE [--calibration FILE]
-        [--peer PYTHON | --make-peer] [--codecs a,b] [--threads 1,2] [--runs 5]
+        [--peer PYTHON | --make-peer] [--codecs a,b] [--threads 1,2] [--runs 5] [--mosaics 2]
         [--clock cpu] [--device cuda] [--write docs/kv.md]
 
 Two tables in one run: on the model's own KV, and on a block of Llama-3.1-8B's shape made of it (see
@@ -33,6 +33,7 @@ from benchmarks.kv_baselines import Baseline, baselines, level_2_symbols
 from benchmarks.kv_blocks import LLAMA_8B, mosaic, real_blocks
 from ctxpress.cache.calibration import Calibration
 from ctxpress.cache.codec import BUILTIN_CODECS, Codec, create_codec
+from ctxpress.cache.codecs.kvtc.measure import measure_calibration
 from ctxpress.cache.codecs.sectioned import SectionedCodec
 from ctxpress.cache.container import parse_header, read_section
 from ctxpress.cache.kv import KVBlock
@@ -42,6 +43,8 @@ from ctxpress.evaluation.kv_texts import read_texts
 from ctxpress.evaluation.sections import replace_section
 
 CHUNK_TOKENS = 256
+# Of kvtc the default level and a fixed one: its levels differ in size far more than in speed.
+CODECS = tuple(name for name in BUILTIN_CODECS if name == "kvtc-12x" or "kvtc-" not in name)
 PEER_PACKAGES = ("torch==2.13.0", "numba")
 PEER_NAME = "LMCache's CPU coder (entropy coding only)"
 PAYLOAD = ("symbols", "scales", "exact_rows", "payload", "values")
@@ -251,15 +254,22 @@ def gather(options: argparse.Namespace) -> list[Data]:
     """The model's own KV, and the large shape made of it, in float16."""
     model = load_model(options.model, device="cpu", dtype="float32")
     text = "".join(text.rstrip("\n") + "\n" for text in read_texts(Path(options.texts)))
-    blocks = [
-        rounded(block, "float16")
-        for block in real_blocks(model, model.token_ids(text), options.chunks, CHUNK_TOKENS)
-    ]
+    # Three chunks of four are for the calibration of the large shape, and are not measured.
+    n_blocks = options.chunks * (4 if options.mosaics else 1)
+    found = real_blocks(model, model.token_ids(text), n_blocks, CHUNK_TOKENS)
+    blocks = [rounded(block, "float16") for block in found]
+    blocks, spare = blocks[: options.chunks], blocks[options.chunks :]
     held = Calibration.load(Path(options.calibration)) if options.calibration else None
     shape = f"{model.n_layers} layers, {model.n_kv_heads} KV heads, {model.head_dim} dimensions"
     real = Data(f"Real KV of the model ({shape})", blocks, held)
     large = mosaic(blocks, LLAMA_8B, seed=0)
-    return [real, Data("The shape of Llama-3.1-8B, made of that KV", [large], None)]
+    other = None
+    if options.mosaics:
+        print("calibrating the large shape", file=sys.stderr)
+        other = measure_calibration(
+            [mosaic(spare, LLAMA_8B, seed=seed) for seed in range(1, options.mosaics + 1)]
+        )
+    return [real, Data("The shape of Llama-3.1-8B, made of that KV", [large], other)]
 
 
 def main() -> None:
@@ -270,11 +280,17 @@ def main() -> None:
     parser.add_argument("--calibration", help="of that model, for the codecs that need one")
     parser.add_argument("--peer", help="a Python that has lmcache, torch and numba")
     parser.add_argument("--make-peer", action="store_true", help="make one, in a temporary folder")
-    parser.add_argument("--codecs", type=lambda text: text.split(","), default=[*BUILTIN_CODECS])
+    parser.add_argument("--codecs", type=lambda text: text.split(","), default=[*CODECS])
     parser.add_argument(
         "--threads", type=lambda text: [int(n) for n in text.split(",")], default=[1]
     )
     parser.add_argument("--chunks", type=int, default=32, help="of real KV, 256 tokens each")
+    parser.add_argument(
+        "--mosaics",
+        type=int,
+        default=2,
+        help="blocks of the large shape that its codecs are calibrated on; 0 leaves these out",
+    )
     parser.add_argument("--runs", type=int, default=5, help="of each measurement; medians count")
     parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])

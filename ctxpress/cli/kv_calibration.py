@@ -57,6 +57,9 @@ def calibrate(
             "perplexity.",
         ),
     ] = 0.005,
+    write: Annotated[
+        Path | None, typer.Option("--write", help="Put the table into this Markdown page, too.")
+    ] = None,
     dtype: Annotated[
         str, typer.Option("--dtype", help="In which the model computes, or auto.")
     ] = "float32",
@@ -71,7 +74,7 @@ def calibrate(
     from ctxpress.engine import load_model
     from ctxpress.engine.codec_calibration import calibrate_codecs
 
-    must_be_writable(out)
+    must_be_writable(out, write)
     dtype_name = parse_names("--dtype", dtype, ("auto", "float32", "float16", "bfloat16"))[0]
     device_name = parse_names("--device", device, ("auto", "cpu", "cuda"))[0]
     loaded = load_model(model, device=device_name, dtype=dtype_name)  # type: ignore[arg-type]
@@ -81,10 +84,17 @@ def calibrate(
             loaded, samples, max_kl_nats=max_kl, batch=batch, on_step=advance
         )
     written(out, calibration.save)
-    chosen = str(calibration.facts["kvtc_default"])
-    n_tokens = calibration.facts["n_tokens"]
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, measured on {n_tokens} tokens")
-    typer.echo(_table(costs, chosen))
+    table = _table(costs, str(calibration.facts["kvtc_default"]))
+    measured = f"measured on {calibration.facts['n_tokens']} tokens"
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {measured}\n\n{table}")
+    if write is not None:
+        from ctxpress.evaluation.sections import replace_section
+
+        page = (
+            f"`ctxpress kv calibrate` for the model `{Path(loaded.name).name}`, {measured}; the "
+            f"divergence is that of held-out samples, and at most {max_kl} for `kvtc`.\n\n{table}"
+        )
+        written(write, lambda path: replace_section(path, "kvtc-levels", "Levels of kvtc", page))
     if all(cost.kl_nats > max_kl for cost in costs):
         typer.echo(
             f"no level stays below a divergence of {max_kl}: kvtc is the finest one", err=True
@@ -124,11 +134,11 @@ def _joined(pieces: list[list[int]]) -> tuple[int, ...]:
 
 
 def _table(costs: list[LevelCost], chosen: str) -> str:
-    lines = ["level      bits/value  smaller than fp16  divergence"]
+    lines = ["| level | bits/value | vs fp16 | divergence, nats |", "|---|---|---|---|"]
     for cost in costs:
-        mark = "  = kvtc" if cost.name == chosen else ""
+        name = f"{cost.name} = kvtc" if cost.name == chosen else cost.name
         lines.append(
-            f"{cost.name:<9}  {cost.bits_per_value:10.3f}  {16 / cost.bits_per_value:16.1f}x"
-            f"  {cost.kl_nats:10.5f}{mark}"
+            f"| {name} | {cost.bits_per_value:.3f} | {16 / cost.bits_per_value:.1f}x "
+            f"| {cost.kl_nats:.5f} |"
         )
     return "\n".join(lines)

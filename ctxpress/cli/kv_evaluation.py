@@ -154,7 +154,7 @@ def _routes(
     from ctxpress.cache.codec import create_codec
     from ctxpress.cache.kv import DTYPES
     from ctxpress.config_file import load_config
-    from ctxpress.evaluation.kv_quality import AS_COMPUTED, KVRoute
+    from ctxpress.evaluation.kv_quality import AS_COMPUTED, DROPPED, KVRoute
     from ctxpress.manager import create_plugin_manager
 
     _one_of("--kv-dtype", kv_dtype, tuple(DTYPES))
@@ -162,7 +162,8 @@ def _routes(
     known = create_plugin_manager(enabled).codec_factories()
     asked = None if codecs is None else parse_names("--codec", codecs, known)
     held = None if calibration is None else _calibration(calibration)
-    routes, left_out = [KVRoute(AS_COMPUTED, None, kv_dtype)], []
+    routes = [KVRoute(AS_COMPUTED, None, kv_dtype), KVRoute(DROPPED, None, kv_dtype, dropped=True)]
+    left_out = []
     for name in dict.fromkeys(("raw", *(asked or known))):
         try:
             codec = create_codec(name, held, codecs=known)

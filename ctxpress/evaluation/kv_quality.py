@@ -21,20 +21,33 @@ from ctxpress.evaluation.kv_tasks import ContextTask
 from ctxpress.evaluation.kv_texts import TextWindow
 from ctxpress.evaluation.metrics import Interval, bootstrap_interval
 
-__all__ = ["AS_COMPUTED", "CHUNK_TOKENS", "KVMeasure", "KVRoute", "measure_tasks", "measure_texts"]
+__all__ = [
+    "AS_COMPUTED",
+    "CHUNK_TOKENS",
+    "DROPPED",
+    "KVMeasure",
+    "KVRoute",
+    "measure_tasks",
+    "measure_texts",
+]
 
 AS_COMPUTED = "as computed"
+DROPPED = "no context"
 CHUNK_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class KVRoute:
-    """How KV goes through one codec: ``codec`` None leaves it as the model computed it."""
+    """How KV goes through one codec: ``codec`` None leaves it as the model computed it.
+
+    ``dropped``: nothing comes back; the control that says how much the KV is worth at all.
+    """
 
     name: str
     codec: Codec | None
     kv_dtype: str
     chunk_tokens: int = CHUNK_TOKENS
+    dropped: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -136,6 +149,8 @@ def measure_texts(
         reference = score_tokens(model, targets, behind=[[block] for block in blocks])
         for route, measure in zip(routes, measures, strict=True):
             scores = reference
+            if route.dropped:
+                scores = score_tokens(model, targets, reference=reference)
             if route.codec is not None:
                 chains = []
                 for ids, block in zip(contexts, blocks, strict=True):
@@ -176,7 +191,7 @@ def measure_tasks(
         block = prefill_rows(model, [context]).block()
         reference = _share_correct(model, rows, [block])
         for route, measure in zip(routes, measures, strict=True):
-            share = reference
+            share = _share_correct(model, rows, []) if route.dropped else reference
             if route.codec is not None:
                 chain, size = _through(route.codec, route, block, context)
                 if not measure.loss_nats:  # sizes are those of texts where there are any

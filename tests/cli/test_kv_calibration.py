@@ -34,16 +34,18 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_file_fits_the_model_and_says_which_level_is_good_enough(
     run: Run, folder: Path, texts: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "model.calibration"
+    out, page = tmp_path / "model.calibration", tmp_path / "page.md"
     done = run(
         "kv", "calibrate", "--model", folder, "--texts", texts, "--out", out, "--windows", 12,
         "--context", 96, "--target", 32, "--max-kl", 0.05, "--device", "cpu",
+        "--write", page,
     )  # fmt: skip
     assert done.status == 0, done.err
     calibration = Calibration.load(out)
     chosen = str(calibration.facts["kvtc_default"])
     lines = [line for line in done.out.splitlines() if "= kvtc" in line]
-    assert [line.split()[0] for line in lines] == [chosen]
+    assert [line.split()[1] for line in lines] == [chosen]
+    assert lines[0] in page.read_text("utf-8")
     names = str(calibration.facts["kvtc_levels"]).split(",")
     kl = dict(zip(names, calibration.arrays["kvtc/kl_nats"].tolist(), strict=True))
     assert kl[chosen] <= 0.05

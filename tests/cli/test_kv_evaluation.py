@@ -37,7 +37,11 @@ def test_the_table_says_what_was_measured(run: Run, folder: Path, texts: Path) -
     lines = [line for line in done.out.splitlines() if line.startswith("| ")]
     assert lines[0].startswith("| codec | bits/value | vs fp16 | vs int8 | perplexity | change |")
     assert lines[0].endswith("| retrieval | counting | points |")
-    assert [line.split(" | ")[0] for line in lines[1:]] == ["| as computed", "| raw"]
+    assert [line.split(" | ")[0] for line in lines[1:]] == [
+        "| as computed",
+        "| no context",
+        "| raw",
+    ]
     assert "real KV of the model" in done.out
     assert "6 windows of text, 10 tokens after the KV of 40" in done.out
 
@@ -49,8 +53,8 @@ def test_json_page_and_picture(run: Run, folder: Path, texts: Path, tmp_path: Pa
         "--kv-dtype", "float32", "--json", "--write", page, "--plot", picture, *SIZES,
     )  # fmt: skip
     rows = json.loads(done.out)["rows"]
-    assert [row["codec"] for row in rows] == ["as computed", "raw"]
-    assert abs(rows[1]["perplexity_change"]) < 1e-6
+    assert [row["codec"] for row in rows] == ["as computed", "no context", "raw"]
+    assert abs(rows[2]["perplexity_change"]) < 1e-6
     assert "accuracy" not in rows[1]
     assert "| raw |" in page.read_text()
     assert picture.read_bytes().startswith(b"<?xml")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ctxpress.cache import KVBlock, KVIdentity, create_codec
-from ctxpress.engine import RotaryModel, load_model, prefill
+from ctxpress.engine import RotaryModel, load_model, prefill, score_tokens
 from ctxpress.errors import ConfigError
 from ctxpress.evaluation.kv_quality import KVMeasure, KVRoute, measure_tasks, measure_texts
 from ctxpress.evaluation.kv_report import kv_table, plot_kv_quality
@@ -68,6 +68,15 @@ def test_what_comes_back_bit_for_bit_costs_nothing_but_rounding(model: RotaryMod
     assert raw.bits_per_value > 32
     assert 0 < abs(half.perplexity_change) < 1e-3
     assert abs(raw.n_bytes - half.n_bytes - 2 * half.n_values) < 500  # headers differ a little
+
+
+def test_without_context_it_is_the_perplexity_of_the_rest_alone(model: RotaryModel) -> None:
+    windows = windows_of(model, [words(400)], context_tokens=40, target_tokens=20, limit=4)
+    (dropped,) = measure_texts(model, windows, [KVRoute("none", None, "float32", dropped=True)])
+    alone = [-score_tokens(model, [window.target]).log_probs.mean() for window in windows]
+    assert dropped.loss_nats == pytest.approx(alone, abs=1e-5)
+    assert dropped.kl > 0.01
+    assert dropped.bits_per_value == 0
 
 
 def test_more_noise_costs_more(model: RotaryModel) -> None:

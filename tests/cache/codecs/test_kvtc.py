@@ -127,9 +127,20 @@ def test_products_of_integers_are_exact(data: st.DataObject, shape: tuple[int, i
     integers = st.integers(-128, 127)
     left = data.draw(hnp.arrays(np.int8, (rows, inner), elements=integers))
     right = data.draw(hnp.arrays(np.int8, (inner, columns), elements=integers))
-    found = integer_matmul(torch.from_numpy(left), torch.from_numpy(right))
-    assert found.dtype == torch.int32
-    assert (found.numpy() == left.astype(np.int64) @ right.astype(np.int64)).all()
+    wanted = left.astype(np.int64) @ right.astype(np.int64)
+    for order in ("C", "F"):  # a matrix of one row is contiguous in both
+        matrices = (torch.from_numpy(np.array(matrix, order=order)) for matrix in (left, right))
+        found = integer_matmul(*matrices)
+        assert found.dtype == torch.int32
+        assert (found.numpy() == wanted).all()
+
+
+def test_a_matrix_of_one_row_is_read_right_whatever_its_strides() -> None:
+    left = torch.arange(-60, 61, dtype=torch.int8).as_strided((1, 121), (1, 1))
+    right = torch.arange(121 * 24, dtype=torch.int32).remainder(251).sub(125).to(torch.int8)
+    right = right.view(121, 24)
+    wanted = left.to(torch.int64) @ right.to(torch.int64)
+    assert torch.equal(integer_matmul(left, right).to(torch.int64), wanted)
 
 
 def test_decoded_values_are_those_of_the_formula_bit_for_bit(low_rank: Calibration) -> None:

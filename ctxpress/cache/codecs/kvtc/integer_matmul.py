@@ -24,10 +24,11 @@ def integer_matmul(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     if 0 in (*left.shape, right.shape[1]):
         shape = (left.shape[0], right.shape[1])
         return torch.zeros(shape, dtype=torch.int32, device=left.device)
+    left, right = _plain(left), _plain(right)
     if left.device.type == "cuda":
         return _on_cuda(left, right)
     if left.device.type == "cpu" and _cpu_kernel_is_exact():
-        return torch._int_mm(_plain(left), _plain(right))
+        return torch._int_mm(left, right)
     return left.to(torch.int32) @ right.to(torch.int32)
 
 
@@ -39,7 +40,7 @@ def _plain(matrix: torch.Tensor) -> torch.Tensor:
     """
     if matrix.stride() == (matrix.shape[1], 1):
         return matrix
-    return torch.empty(matrix.shape, dtype=matrix.dtype).copy_(matrix)
+    return torch.empty(matrix.shape, dtype=matrix.dtype, device=matrix.device).copy_(matrix)
 
 
 @lru_cache(maxsize=1)

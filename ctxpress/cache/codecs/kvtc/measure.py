@@ -23,6 +23,10 @@ RATIOS = (8, 12, 16, 24, 32, 64)  # against 16 bits a value, of the levels kvtc-
 MAX_GROUP_VALUES = 2048
 _DEFAULT_RATIO = 12
 _CACHEGEN_BITS = 1.9  # a value, of cachegen-auto
+# What a container of so many tokens holds beside its symbols, for each section. Sizes in names of
+# levels are those of whole containers.
+_CHUNK_TOKENS = 256
+_OVERHEAD_BYTES = 900
 _LEAST_HEAD_COST = 1e-3  # of the mean of all heads
 
 
@@ -69,11 +73,13 @@ def measure_calibration(
         )
         for unit, transform in zip(units, transforms, strict=True)
     ]
+    n_values = shape.n_layers * shape.layer_values
+    overhead = min(8 * _OVERHEAD_BYTES * len(sections) / (_CHUNK_TOKENS * n_values), 0.1)
     tables, levels = fit_levels(
         components,
         [transform.deviations.numpy() for transform in transforms],
-        [16 / ratio for ratio in RATIOS],
-        shape.n_layers * shape.layer_values,
+        [16 / ratio - overhead for ratio in RATIOS],
+        n_values,
     )
     arrays: dict[str, np.ndarray] = {
         "kvtc/sections": np.array(sections, np.int32),

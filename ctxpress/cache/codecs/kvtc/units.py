@@ -57,7 +57,7 @@ def units_of(
 def unit_rows(block: KVBlock, unit: Unit) -> torch.Tensor:
     """The unit's values as float32 ``(n_tokens, n_values)``."""
     layers = slice(unit.first_layer, unit.last_layer)
-    both = torch.stack((block.keys[layers], block.values[layers]), dim=1)
+    both = torch.stack((block.keys.detach()[layers], block.values.detach()[layers]), dim=1)
     heads = both.flatten(0, 2)  # (layers * 2 * heads, tokens, head_dim)
     head_dim = block.head_dim
     chosen = heads[unit.start // head_dim : unit.stop // head_dim].float()
