@@ -11,16 +11,20 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV_READY := $(VENV)/.stamp-venv
 PARITY     := $(VENV)/parity
 RUN_READY  := $(VENV)/.stamp-run
+KV_READY   := $(VENV)/.stamp-run-kv
 DEV_READY  := $(VENV)/.stamp-dev
 
 KV_MODEL   := ctxpress/engine/reference_model
 
 .DEFAULT_GOAL := help
-.PHONY: run test test-fast test-parity check lint types format bench bench-compression bench-kv eval \
-	readme clean help
+.PHONY: run run-kv test test-fast test-parity check lint types format bench bench-compression bench-kv \
+	eval readme clean help
 
 run: $(RUN_READY)  ## see long prompts shrink on their way to an API (FILE=… for your own)
 	@$(BIN)/ctxpress demo $(if $(FILE),"$(FILE)")
+
+run-kv: $(KV_READY)  ## see documents read once and their KV reused, by workers with a small model
+	@$(BIN)/ctxpress demo --kv
 
 test: $(DEV_READY)  ## run all tests
 	$(BIN)/python -m pytest
@@ -98,7 +102,12 @@ $(RUN_READY): $(VENV_READY) pyproject.toml constraints.txt
 	@$(PIP) --editable '.[proxy]'
 	@touch $@
 
+$(KV_READY): $(VENV_READY) pyproject.toml constraints.txt
+	@echo "installing ctxpress with torch (once; a few minutes)"
+	@$(PIP) --editable '.[proxy,redis,torch]'
+	@touch $@ $(RUN_READY)
+
 $(DEV_READY): $(VENV_READY) pyproject.toml constraints.txt
 	@echo "installing ctxpress and its development tools (once)"
 	@$(PIP) --editable '.[dev]'
-	@touch $@ $(RUN_READY)
+	@touch $@ $(RUN_READY) $(KV_READY)

@@ -1,5 +1,7 @@
 """``ctxpress demo`` (also ``make run``): see a long prompt shrink on its way to an API.
 
+``--kv`` (also ``make run-kv``) shows the other way, see :mod:`ctxpress.cli.demo_kv`.
+
 Starts a small upstream and the real proxy in front of it, both on this machine, and sends prompts
 through plain HTTP as any client would. What is shown as sent is what the upstream received.
 """
@@ -38,6 +40,14 @@ def demo(
         typer.Option("--keep-ratio", "-k", help="Fraction to keep, in (0, 1]. (default: 0.6)"),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Show long texts whole.")] = False,
+    kv: Annotated[
+        bool,
+        typer.Option("--kv", help="Show documents whose KV is reused, by workers (needs torch)."),
+    ] = False,
+    codec: Annotated[
+        str | None,
+        typer.Option("--codec", help="With --kv: how KV is stored. (default: cachegen-3)"),
+    ] = None,
     wait: Annotated[
         bool,
         typer.Option(
@@ -46,6 +56,13 @@ def demo(
     ] = True,
 ) -> None:
     """Send long prompts through a local proxy and show what arrives on the other side."""
+    if kv:
+        if files or keep_ratio is not None or full:
+            raise ConfigError("--kv asks about documents of its own: no files, ratio or --full")
+        _demo_kv(codec, wait=wait)
+        return
+    if codec is not None:
+        raise ConfigError("--codec needs --kv")
     if keep_ratio is not None and not 0 < keep_ratio <= 1:
         raise ConfigError(f"--keep-ratio is the fraction kept, in (0, 1]; got {keep_ratio:g}")
     from ctxpress.cli.demo_samples import load_samples, read_samples
@@ -64,9 +81,46 @@ def demo(
             view.sample(number, sample.title, outcome)
         view.end(proxy.url, waiting=wait)
         if wait:
-            with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a demo ends
-                threading.Event().wait()
+            _wait()
             view.stopped()
+
+
+def _demo_kv(codec: str | None, *, wait: bool) -> None:
+    from ctxpress.cli.proxy_thread import require_proxy
+    from ctxpress.cli.worker import require_torch
+
+    require_torch()
+    require_proxy()
+    from ctxpress.cli.demo_kv import KVDemo, KVDemoSettings
+    from ctxpress.cli.demo_kv_view import KVDemoView
+    from ctxpress.cli.demo_store import find_redis_server
+    from ctxpress.cli.terminal import create_console, progress
+
+    settings = KVDemoSettings(codec=codec or "cachegen-3", redis_server=find_redis_server())
+    view = KVDemoView(create_console())
+    with contextlib.ExitStack() as stack:
+        with progress("starting the model, two workers, a store and the proxy"):
+            chain = stack.enter_context(KVDemo(settings))
+        view.begin(chain.setting)
+        view.answer("the first question: documents are read", chain.ask())
+        second = chain.ask()
+        view.answer("another one, in another order of the documents", second)
+        chain.lose(second.worker_url)
+        view.lost(second.worker_url)
+        view.answer("a third one, of the other worker", chain.ask())
+        with progress("measuring codecs"):
+            sizes = list(chain.sizes())
+        view.sizes(sizes)
+        view.end(chain.setting.proxy_url, waiting=wait)
+        if wait:
+            _wait()
+    if wait:
+        view.stopped()
+
+
+def _wait() -> None:
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a demo ends
+        threading.Event().wait()
 
 
 def _config(upstream_url: str) -> Config:

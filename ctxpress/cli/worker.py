@@ -14,11 +14,18 @@ from ctxpress.errors import ConfigError, MissingDependencyError
 if TYPE_CHECKING:
     from ctxpress.engine.parallel import Mixing
 
-__all__ = ["worker"]
+__all__ = ["require_torch", "worker"]
 
 
 def worker(
-    model: Annotated[str, typer.Option("--model", "-m", help="A folder, or a name on the hub.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A folder, a name on the hub, or reference: the small model in the package.",
+        ),
+    ],
     store: Annotated[
         str | None,
         typer.Option("--store", help="redis://… or disk://… for KV; without one, memory only."),
@@ -70,7 +77,7 @@ def worker(
     """
     from ctxpress.cache.store_url import parse_bytes
 
-    _require_torch()
+    require_torch()
     try:
         memory_bytes = parse_bytes(memory)
     except ValueError as error:
@@ -115,7 +122,8 @@ def _mixing(documents: str, temperature: float | None, scale: float | None) -> M
     return mixing
 
 
-def _require_torch() -> None:
+def require_torch() -> None:
+    """:raises MissingDependencyError: what a worker needs is not installed."""
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("uvicorn") is None:
         raise MissingDependencyError(
             "a worker needs torch and uvicorn: pip install 'ctxpress[proxy,torch]'"

@@ -62,6 +62,11 @@ class KVMemory:
             while self._held_bytes > self._max_bytes:
                 self._drop(next(iter(self._blocks)))
 
+    def held(self) -> dict[CacheKey, KVBlock]:
+        """The blocks that are kept, the least recently used first; a copy."""
+        with self._lock:
+            return dict(self._blocks)
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:

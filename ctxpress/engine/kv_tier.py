@@ -117,6 +117,10 @@ class KVTier:
             self._pending.add(future)
         future.add_done_callback(self._written)
 
+    def held(self) -> dict[CacheKey, KVBlock]:
+        """The blocks that are in memory; a copy."""
+        return self._memory.held()
+
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait for the writes that are under way."""
         with self._lock:

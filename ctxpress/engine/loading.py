@@ -87,24 +87,29 @@ class RotaryModel:
 
 
 def load_model(
-    source: str, *, revision: str | None = None, device: Device = "auto", dtype: Dtype = "auto"
+    source: str,
+    *,
+    revision: str | None = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    name: str | None = None,
 ) -> RotaryModel:
     """Load a model from a folder, or by its name on the Hugging Face hub.
 
-    ``dtype`` auto keeps that of the checkpoint. Weights are read from safetensors only, and code
-    of a repository is never run.
+    ``name``: what it is called, by default ``source``. ``dtype`` auto keeps that of the
+    checkpoint. Weights are read from safetensors only, and code of a repository is never run.
 
     :raises MissingDependencyError: torch or transformers is not installed.
     :raises ModelError: the model is not at hand, damaged, or of a kind whose KV cannot be moved.
     """
     checkpoint = load_checkpoint(source, CAUSAL, revision=revision, device=device, dtype=dtype)
     files, _, held = checkpoint.identity.rpartition("/")
-    name, _, commit = files.partition("@")
+    model, _, commit = files.partition("@")
     return _rotary_model(
-        source,
+        name or source,
         checkpoint.model,
         checkpoint.tokenizer,
-        identity_model=f"{name}/{held}",
+        identity_model=f"{model}/{held}",
         revision=commit,
     )
 
