@@ -9,13 +9,14 @@ on and moving are inverses of each other for every type.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ctxpress.errors import ModelError
 
-__all__ = ["RotaryPositions"]
+__all__ = ["RotaryAngles", "RotaryPositions"]
 
 _MOVING_TYPES = "dynamic, longrope"
 
@@ -62,6 +63,11 @@ class RotaryPositions:
             for name, values in by_type.items()
         ]
         return f"{self.head_dim} dims;" + ";".join(parts)
+
+    def at(self, positions: torch.Tensor) -> RotaryAngles:
+        """The angles of ``positions`` ``(n_tokens,)``, to rotate one layer after the other by."""
+        angles = {name: self._angles(name, positions) for name in self._rope_types}
+        return RotaryAngles(tuple(angles[name] for name in self._types), positions.device)
 
     def rotate(
         self, keys: torch.Tensor, positions: torch.Tensor, layer: int | None = None
@@ -112,6 +118,18 @@ class RotaryPositions:
     def _scaling(self, name: str) -> float:
         attribute = f"{name}_attention_scaling" if name else "attention_scaling"
         return float(getattr(self._module, attribute))
+
+
+@dataclass(frozen=True, slots=True)
+class RotaryAngles:
+    """Cosines and sines of each layer at some positions, both ``(n_tokens, head_dim)``."""
+
+    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    device: torch.device
+
+    def rotate(self, keys: torch.Tensor, layer: int) -> torch.Tensor:
+        """Un-rotated keys ``(…, n_tokens, head_dim)`` of a layer at these positions, in float32."""
+        return _turned(keys, *self.layers[layer], backwards=False)
 
 
 def _plain(value: object) -> str:
