@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -38,8 +37,7 @@ class ArrivingKV:
         self.keys_rotated = header.keys_rotated
         self.n_layers, self.n_kv_heads = layout.n_layers, layout.n_kv_heads
         self.n_tokens, self.head_dim = layout.n_tokens, layout.head_dim
-        self._lock = threading.Lock()
-        self._whole: LayerKV | None = None
+        self._parts: dict[int, KVBlock] = {}  # by first layer
         self._layers: list[Future[LayerKV]] = [Future() for _ in range(self.n_layers)]
 
     @property
@@ -49,16 +47,10 @@ class ArrivingKV:
 
     def put(self, first: int, part: KVBlock) -> None:
         """Layers ``first`` and following are here. What waits for them runs in this thread."""
-        with self._lock:
-            if self._whole is None:
-                shape = (self.n_layers, *part.keys.shape[1:])
-                self._whole = part.keys.new_empty(shape), part.values.new_empty(shape)
-            keys, values = self._whole
-        keys[first : first + part.n_layers] = part.keys
-        values[first : first + part.n_layers] = part.values
-        for layer in range(first, first + part.n_layers):
+        self._parts[first] = part
+        for layer in range(part.n_layers):
             with suppress(InvalidStateError):  # it was failed meanwhile
-                self._layers[layer].set_result((keys[layer], values[layer]))
+                self._layers[first + layer].set_result((part.keys[layer], part.values[layer]))
 
     def fail(self, error: BaseException) -> None:
         """What has not come yet will not come."""
@@ -67,16 +59,16 @@ class ArrivingKV:
                 layer.set_exception(error)
 
     def whole(self) -> KVBlock:
-        """The block, all layers of which are here.
+        """The block, all layers of which are here; a copy.
 
         :raises ValueError: one is not.
         """
-        if self._whole is None or not all(layer.done() for layer in self._layers):
+        parts = [part for _, part in sorted(self._parts.items())]
+        if sum(part.n_layers for part in parts) != self.n_layers:
             raise ValueError("the block is not whole yet")
-        keys, values = self._whole
         return KVBlock(
-            keys=keys,
-            values=values,
+            keys=torch.cat([part.keys for part in parts]),
+            values=torch.cat([part.values for part in parts]),
             position_start=self.position_start,
             keys_rotated=self.keys_rotated,
             identity=self.identity,

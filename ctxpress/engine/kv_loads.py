@@ -137,7 +137,7 @@ class KVLoads:
         try:
             async with self._places:
                 await self._decode(run, stored, arriving, batch)
-            self._keep(key, arriving.whole())
+            self._keep(key, await self._aside(arriving.whole))
             self._count("store")
         except CodecError as problem:
             error = problem
@@ -153,6 +153,9 @@ class KVLoads:
             arriving.fail(error)  # nothing is left to fail where all went well
             if self._arriving.get(key) is arriving:
                 del self._arriving[key]
+
+    async def _aside(self, work: Callable[[], KVBlock]) -> KVBlock:
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
 
     async def _decode(
         self, run: WantedKV, stored: StoredKV, arriving: ArrivingKV, batch: _Batch

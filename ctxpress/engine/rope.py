@@ -140,7 +140,19 @@ def _plain(value: object) -> str:
 def _turned(
     keys: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, backwards: bool
 ) -> torch.Tensor:
-    keys = keys.to(torch.float32)
-    first, second = keys.chunk(2, dim=-1)
-    half = torch.cat((-second, first), dim=-1)
-    return keys * cos - half * sin if backwards else keys * cos + half * sin
+    first, second = keys.to(torch.float32).chunk(2, dim=-1)
+    cos_first, cos_second = cos.chunk(2, dim=-1)
+    sin_first, sin_second = sin.chunk(2, dim=-1)
+    sign = -1.0 if backwards else 1.0
+    if keys.requires_grad:
+        turned = (
+            torch.addcmul(first * cos_first, second, sin_first, value=-sign),
+            torch.addcmul(second * cos_second, first, sin_second, value=sign),
+        )
+        return torch.cat(turned, dim=-1)
+    # In halves and in place, several times faster: it is on the way to every first token.
+    result = torch.empty(keys.shape, dtype=torch.float32, device=keys.device)
+    out_first, out_second = result.chunk(2, dim=-1)
+    torch.mul(first, cos_first, out=out_first).addcmul_(second, sin_first, value=-sign)
+    torch.mul(second, cos_second, out=out_second).addcmul_(first, sin_second, value=sign)
+    return result
