@@ -37,6 +37,21 @@ def worker(
     calibration: Annotated[
         Path | None, typer.Option("--calibration", help="What `ctxpress kv calibrate` wrote.")
     ] = None,
+    load: Annotated[
+        str,
+        typer.Option(
+            "--load",
+            help="auto: stored KV is loaded where that is sooner than computing it; always.",
+        ),
+    ] = "auto",
+    edits: Annotated[
+        str,
+        typer.Option(
+            "--edits",
+            help="pie: a document that changed a little keeps the KV of what did not change, "
+            "which approximates; off computes it.",
+        ),
+    ] = "off",
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")
@@ -90,6 +105,8 @@ def worker(
             store=store,
             codec=codec,
             calibration=calibration,
+            load=load,
+            edits=edits,
             host=host,
             port=port,
             device=device,

@@ -3,7 +3,7 @@
 "Positional Integrity Encoding" (PIE; "Let the Code LLM Edit Itself When You Edit the Code",
 arXiv 2407.03157): after an edit the keys behind it are only at wrong positions, so they are
 rotated to the right ones and kept. What those tokens would have made of the changed text is not
-computed again; that is the method's error, and ``ctxpress eval kv`` measures it. Keys are kept
+computed again; that is the method's error, and ``ctxpress eval edits`` measures it. Keys are kept
 un-rotated here, so moving them is nothing but placing them.
 """
 
@@ -16,6 +16,7 @@ from difflib import SequenceMatcher
 import torch
 
 from ctxpress.cache.kv import KVBlock
+from ctxpress.engine.arriving import ArrivingKV
 from ctxpress.engine.forward import run_rows
 from ctxpress.engine.generation import Work
 from ctxpress.engine.loading import RotaryModel
@@ -25,6 +26,7 @@ from ctxpress.errors import CodecError
 __all__ = ["EditPlan", "plan_edit", "reencode"]
 
 _LEAST_RUN_TOKENS = 8  # shorter runs that happen to be equal say little, and passes cost time
+_MOST_COMPARED_TOKENS = 4096  # of a changed middle, old and new: comparing takes up to its square
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +48,21 @@ class EditPlan:
 
 
 def plan_edit(old: Sequence[int], new: Sequence[int]) -> EditPlan:
-    """Which tokens of ``new`` stand in ``old``, in the same order."""
+    """Which tokens of ``new`` stand in ``old``, in the same order.
+
+    Where a very long stretch differs, only what is equal before and behind it is found.
+    """
     n_same = _common_start(old, new)
     n_tail = _common_start(old[n_same:][::-1], new[n_same:][::-1])
     old_middle, new_middle = old[n_same : len(old) - n_tail], new[n_same : len(new) - n_tail]
-    matcher = SequenceMatcher(None, old_middle, new_middle, autojunk=False)
     found = [(0, n_same, 0)] if n_same else []
-    found += [
-        (n_same + block.b, n_same + block.b + block.size, n_same + block.a)
-        for block in matcher.get_matching_blocks()
-        if block.size >= _LEAST_RUN_TOKENS
-    ]
+    if len(old_middle) + len(new_middle) <= _MOST_COMPARED_TOKENS:
+        matcher = SequenceMatcher(None, old_middle, new_middle, autojunk=False)
+        found += [
+            (n_same + block.b, n_same + block.b + block.size, n_same + block.a)
+            for block in matcher.get_matching_blocks()
+            if block.size >= _LEAST_RUN_TOKENS
+        ]
     if n_tail:
         found.append((len(new) - n_tail, len(new), len(old) - n_tail))
     runs: list[tuple[int, int, int | None]] = []
@@ -73,7 +79,7 @@ def plan_edit(old: Sequence[int], new: Sequence[int]) -> EditPlan:
 
 def reencode(
     model: RotaryModel,
-    prefix: KVBlock | None,
+    prefix: KVBlock | ArrivingKV | None,
     old: KVBlock,
     new_tokens: Sequence[int],
     plan: EditPlan,

@@ -19,7 +19,7 @@ from ctxpress.engine.parallel import (
 )
 from ctxpress.engine.prompts import PromptPieces
 
-__all__ = ["AskedForm", "ContextForms"]
+__all__ = ["AskedForm", "ContextForms", "answer_logits", "compare", "run_tokens"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +47,21 @@ class ContextForms:
         self._forms = dict(forms)
         flat = [*pieces.prefix, *(token for each in pieces.documents for token in each)]
         row = sequential_row(model, []).row
-        self._run(row, flat, 0, 1)
+        run_tokens(model, row, flat, 0, 1)
         self._sequential = PlacedRow(row, len(flat))
         head = encode_behind(model, None, (), pieces.prefix) if pieces.prefix else None
         blocks = [encode_behind(model, head, pieces.prefix, each) for each in pieces.documents]
         self._parallel = parallel_row(model, head, blocks, Mixing())
 
     def ask(self, question: Sequence[int], answer: Sequence[int]) -> dict[str, AskedForm]:
-        """Whether each form gives ``answer`` to ``question``; nothing of it is kept.
-
-        Every token of the answer is looked at with those before it in place, which comes to
-        what greedy decoding gives and takes one pass.
-        """
+        """Whether each form gives ``answer`` to ``question``; see :func:`answer_logits`."""
         teacher = self._answered(self._sequential, question, answer)
         found = {}
         for name, mixing in self._forms.items():
             logits = teacher
             if mixing is not None:
                 logits = self._answered(self._mixed(mixing), question, answer)
-            expected, got = torch.log_softmax(teacher, -1), torch.log_softmax(logits, -1)
-            kl = float((expected.exp() * (expected - got)).sum(-1).mean())
-            right = bool((logits.argmax(-1) == torch.tensor(list(answer))).all())
-            found[name] = AskedForm(right, max(0.0, kl))
+            found[name] = compare(teacher, logits, answer)
         return found
 
     def _mixed(self, mixing: Mixing) -> PlacedRow:
@@ -80,16 +73,37 @@ class ContextForms:
     def _answered(
         self, placed: PlacedRow, question: Sequence[int], answer: Sequence[int]
     ) -> torch.Tensor:
-        """The logits from which each token of the answer is chosen, ``(n_answer, vocabulary)``."""
-        sequence = placed.row.sequence
-        n_before = sequence.n_tokens
-        tokens = [*question, *answer[:-1]]
-        logits = self._run(placed.row, tokens, placed.next_position, len(answer))
-        sequence.truncate(n_before)
-        return logits.float().cpu()
+        return answer_logits(self._model, placed, question, answer)
 
-    def _run(self, row: Row, tokens: Sequence[int], start: int, n_logits: int) -> torch.Tensor:
-        model = self._model
-        places = torch.arange(start, start + len(tokens), device=model.device)
-        ids = torch.tensor([list(tokens)], device=model.device)
-        return run_rows(model.model, [row], ids, places[None], n_logits=n_logits)[0]
+
+def answer_logits(
+    model: RotaryModel, placed: PlacedRow, question: Sequence[int], answer: Sequence[int]
+) -> torch.Tensor:
+    """The logits from which each token of ``answer`` is chosen, ``(n_answer, vocabulary)``.
+
+    Every token is looked at with those before it in place, which comes to what greedy decoding
+    gives and takes one pass. Nothing of it is kept.
+    """
+    sequence = placed.row.sequence
+    n_before = sequence.n_tokens
+    tokens = [*question, *answer[:-1]]
+    logits = run_tokens(model, placed.row, tokens, placed.next_position, len(answer))
+    sequence.truncate(n_before)
+    return logits.float().cpu()
+
+
+def compare(teacher: torch.Tensor, logits: torch.Tensor, answer: Sequence[int]) -> AskedForm:
+    """Whether ``logits`` give ``answer``, and their divergence from the teacher's."""
+    expected, got = torch.log_softmax(teacher, -1), torch.log_softmax(logits, -1)
+    kl = float((expected.exp() * (expected - got)).sum(-1).mean())
+    right = bool((logits.argmax(-1) == torch.tensor(list(answer))).all())
+    return AskedForm(right, max(0.0, kl))
+
+
+def run_tokens(
+    model: RotaryModel, row: Row, tokens: Sequence[int], start: int, n_logits: int
+) -> torch.Tensor:
+    """Run ``tokens`` from position ``start`` on; the last logits, ``(n_logits, vocabulary)``."""
+    places = torch.arange(start, start + len(tokens), device=model.device)
+    ids = torch.tensor([list(tokens)], device=model.device)
+    return run_rows(model.model, [row], ids, places[None], n_logits=n_logits)[0]

@@ -32,7 +32,8 @@ class PreparedPrompt:
     ``tokens`` go behind what the row holds, the first at ``position``. ``n_prompt_tokens`` counts
     the whole prompt, ``n_cached_tokens`` the part of it that was not computed for this request.
     ``report``: how the context came to be there. ``keep``: called with the row once all of
-    ``tokens`` have been run.
+    ``tokens`` have been run. ``measured``: called after each run of them, with how many these were,
+    how many stood before them, and milliseconds.
     """
 
     row: Row
@@ -42,6 +43,7 @@ class PreparedPrompt:
     n_cached_tokens: int = 0
     report: dict[str, Any] = field(default_factory=dict)
     keep: Callable[[Row], None] | None = None
+    measured: Callable[[int, int, float], None] | None = None
 
 
 T = TypeVar("T")
@@ -54,11 +56,13 @@ Work = Generator[Future[Any] | None, None, T]
 class GenerationRequest:
     """What to answer, and how.
 
-    ``prepare`` is called in the engine's thread. ``n_prompt_tokens``: how many tokens the prompt
-    has, for admission. ``end_tokens``: ids that end an answer and are no part of it.
+    ``prepare`` is called in the engine's thread, and ``prepare_again`` where KV that its result was
+    waiting for did not come: its own result waits for nothing. ``n_prompt_tokens``: how many tokens
+    the prompt has, for admission. ``end_tokens``: ids that end an answer and are no part of it.
     """
 
     prepare: Callable[[], Work[PreparedPrompt]]
+    prepare_again: Callable[[], Work[PreparedPrompt]] | None = None
     n_prompt_tokens: int
     max_tokens: int
     sampling: SamplingOptions
@@ -109,6 +113,7 @@ class Generation:
         self._tell = tell
         self._n_generated = 0
         self._on_cancel = on_cancel
+        self._began_again = False
         self._cancelled = threading.Event()
         self.finished = False
 
@@ -132,6 +137,26 @@ class Generation:
         if not self.finished:
             self._cancelled.set()
             self._on_cancel()
+
+    def begin(self) -> None:
+        """Prepare the prompt."""
+        self.preparation = self.request.prepare()
+
+    def begin_again(self) -> bool:
+        """Forget the prompt as far as it was run, and prepare it anew; whether that is possible.
+
+        It is once, before the first token.
+        """
+        again = self.request.prepare_again
+        if again is None or self._began_again or self.next_token is not None:
+            return False
+        self._began_again = True
+        if self.preparation is not None:
+            self.preparation.close()
+        self.prompt, self.waits_for = None, None
+        self.n_run = self.position = 0
+        self.preparation = again()
+        return True
 
     def take(self, logits: Any) -> None:
         """Choose the next token from ``logits`` ``(vocabulary,)`` and tell of it."""

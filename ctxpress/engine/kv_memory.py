@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ctxpress.cache.chunk_key import CacheKey
 from ctxpress.cache.kv import KVBlock
 from ctxpress.engine.generation import Work
-from ctxpress.engine.kv_source import KVStats
+from ctxpress.engine.kv_source import Arrivals, KVStats, WantedKV
 
 __all__ = ["KVMemory"]
 
@@ -43,6 +43,13 @@ class KVMemory:
         yield from ()
         return [self._get(key) for key in keys]
 
+    def arriving(self, runs: Sequence[WantedKV]) -> Work[Arrivals]:
+        """As :meth:`get`."""
+        return Arrivals(blocks=(yield from self.get([run.key for run in runs])))
+
+    def computed(self, n_tokens: int, context_tokens: int, ms: float) -> None:
+        """See ``KVSource``; nothing is far away here."""
+
     def _get(self, key: CacheKey) -> KVBlock | None:
         with self._lock:
             block = self._blocks.get(key)
@@ -62,10 +69,10 @@ class KVMemory:
             while self._held_bytes > self._max_bytes:
                 self._drop(next(iter(self._blocks)))
 
-    def held(self) -> dict[CacheKey, KVBlock]:
-        """The blocks that are kept, the least recently used first; a copy."""
+    def items(self) -> list[tuple[CacheKey, KVBlock]]:
+        """All that is held, the least recently used first."""
         with self._lock:
-            return dict(self._blocks)
+            return list(self._blocks.items())
 
     def clear(self) -> None:
         """Forget everything."""

@@ -1,6 +1,8 @@
 """KV in this worker's memory, and behind it in a store that many workers share, compressed.
 
-Reading waits (the engine computes for others meanwhile), writing never does: blocks are encoded
+Reading waits (the engine computes for others meanwhile), or hands out blocks whose layers arrive
+while those before them compute: sections come in order, of many blocks at a time, and each is
+decoded and turned to its place as soon as it is there. Writing never waits: blocks are encoded
 and stored in the background, and where too many wait for that already, dropped and counted. A
 store that is away, slow, or holds nonsense costs a computation, never an answer.
 """
@@ -21,8 +23,10 @@ from ctxpress.cache.codec import Codec
 from ctxpress.cache.kv import KVBlock
 from ctxpress.cache.kv_report import KVReport
 from ctxpress.engine.generation import Work
+from ctxpress.engine.kv_loads import KVLoads
 from ctxpress.engine.kv_memory import KVMemory
-from ctxpress.engine.kv_source import KVStats
+from ctxpress.engine.kv_source import Arrivals, KVStats, WantedKV
+from ctxpress.engine.load_policy import LoadPolicy
 from ctxpress.errors import CodecError
 
 __all__ = ["KVTier"]
@@ -32,14 +36,16 @@ logger = logging.getLogger("ctxpress.engine")
 T = TypeVar("T")
 
 DEFAULT_TTL_S = 86_400.0
-_MOST_FETCHES = 8
+_MOST_FETCHES = 8  # whole blocks at a time
 
 
 class KVTier:
     """A ``KVSource`` over memory and a store. Close it to end its thread and flush its writes.
 
     ``codec`` is what blocks are stored with; lossy ones were the operator's choice.
-    ``max_pending_writes``: blocks that may wait to be stored.
+    ``max_pending_writes``: blocks that may wait to be stored. ``policy``: weighs loading against
+    computing; without one, everything that is stored is loaded. ``threads``: sections that are
+    decoded at a time, and blocks that are encoded.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class KVTier:
         *,
         ttl_s: float = DEFAULT_TTL_S,
         max_pending_writes: int = 64,
+        policy: LoadPolicy | None = None,
         threads: int = 1,
     ) -> None:
         self._memory = memory
@@ -58,11 +65,23 @@ class KVTier:
         self._level = KVLevel.of(codec)
         self._ttl_s = ttl_s
         self._max_pending_writes = max_pending_writes
+        self._policy = policy
         self._lock = threading.Lock()
         self._pending: set[Future[None]] = set()
         self._counts: Counter[str] = Counter()
-        self._workers = ThreadPoolExecutor(threads, thread_name_prefix="ctxpress-codec")
+        # Pools of their own: what waits to be written must not hold up what is waited for.
+        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="ctxpress-decode")
+        self._encoders = ThreadPoolExecutor(threads, thread_name_prefix="ctxpress-encode")
         self._loop = asyncio.new_event_loop()
+        self._loads = KVLoads(
+            store,
+            codec,
+            self._decoders,
+            keep=memory.put,
+            count=self._count,
+            ttl_s=ttl_s,
+            policy=policy,
+        )
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="ctxpress-kv", daemon=True
         )
@@ -106,6 +125,31 @@ class KVTier:
             for key, block in zip(keys, found, strict=True)
         ]
 
+    def arriving(self, runs: Sequence[WantedKV]) -> Work[Arrivals]:
+        """See ``KVSource``: what the store has is on its way when this returns.
+
+        Whole blocks go into memory as they become so. With a policy, what is sooner computed is
+        left in the store.
+        """
+        found = yield from self._memory.get([run.key for run in runs])
+        missing = {run.key: run for run, block in zip(runs, found, strict=True) if block is None}
+        self._count("memory", sum(block is not None for block in found))
+        if not missing:
+            return Arrivals(blocks=found)
+        future = self._submit(self._loads.begin(list(missing.values())))
+        yield future
+        begun, report = future.result()
+        blocks = [
+            begun.get(run.key) if block is None else block
+            for run, block in zip(runs, found, strict=True)
+        ]
+        return Arrivals(blocks=blocks, report=report)
+
+    def computed(self, n_tokens: int, context_tokens: int, ms: float) -> None:
+        """See ``KVSource``."""
+        if self._policy is not None:
+            self._policy.computed(n_tokens, context_tokens, ms)
+
     def put(self, key: CacheKey, block: KVBlock) -> None:
         """See ``KVSource``: into memory at once, into the store in the background."""
         self._memory.put(key, block)
@@ -119,7 +163,7 @@ class KVTier:
 
     def held(self) -> dict[CacheKey, KVBlock]:
         """The blocks that are in memory; a copy."""
-        return self._memory.held()
+        return dict(self._memory.items())
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait for the writes that are under way."""
@@ -129,13 +173,15 @@ class KVTier:
             future.exception(timeout_s)
 
     def close(self) -> None:
-        """Finish the writes that are under way, close the store, end the thread."""
+        """Finish the writes that are under way, end the loads, close the store, end the thread."""
         self.flush()
+        self._submit(self._loads.end()).result()
         self._submit(self._store.aclose()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._workers.shutdown()
+        self._decoders.shutdown()
+        self._encoders.shutdown()
 
     async def _load(self, keys: Sequence[CacheKey]) -> list[KVBlock | None]:
         found = await self._store.find(keys, [self._level], ttl_s=self._ttl_s)
@@ -164,7 +210,7 @@ class KVTier:
         )
 
     async def _write(self, key: CacheKey, block: KVBlock) -> None:
-        data = await self._loop.run_in_executor(self._workers, self._codec.encode, block)
+        data = await self._loop.run_in_executor(self._encoders, self._codec.encode, block)
         if await self._store.put(key, self._level, data, ttl_s=self._ttl_s):
             self._count("written")
         else:
@@ -175,7 +221,7 @@ class KVTier:
             block: KVBlock = decode(data, expected=key.identity)
             return block
 
-        return await self._loop.run_in_executor(self._workers, work)
+        return await self._loop.run_in_executor(self._decoders, work)
 
     def _written(self, future: Future[None]) -> None:
         with self._lock:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ctxpress.cache.kv import KVBlock
+from ctxpress.engine.arriving import ArrivingKV
 from ctxpress.engine.attention import ContextPlan, Row
 from ctxpress.engine.fingerprint import token_digest
 from ctxpress.engine.forward import run_rows
@@ -22,7 +23,7 @@ from ctxpress.engine.loading import RotaryModel
 from ctxpress.engine.sequence import SequenceKV
 from ctxpress.errors import CodecError, ContextLengthError
 
-__all__ = ["Mixing", "PlacedRow", "encode_behind", "parallel_row", "sequential_row"]
+__all__ = ["Mixing", "PlacedRow", "encode_behind", "parallel_row", "place_row", "sequential_row"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +76,14 @@ def encode_behind(
 
 def parallel_row(
     model: RotaryModel,
-    prefix: KVBlock | None,
-    documents: Sequence[KVBlock],
+    prefix: KVBlock | ArrivingKV | None,
+    documents: Sequence[KVBlock | ArrivingKV],
     mixing: Mixing,
 ) -> PlacedRow:
     """Documents side by side behind the prefix, all from position P on.
+
+    What is still on its way is waited for where a layer of it is first read, and raises
+    ``KVLoadError`` there if it does not come.
 
     :raises CodecError: a block does not fit the model.
     :raises ContextLengthError: the longest document reaches beyond the model's window.
@@ -105,7 +109,7 @@ def parallel_row(
     return PlacedRow(Row(sequence, plan), end)
 
 
-def sequential_row(model: RotaryModel, blocks: Sequence[KVBlock]) -> PlacedRow:
+def sequential_row(model: RotaryModel, blocks: Sequence[KVBlock | ArrivingKV]) -> PlacedRow:
     """Blocks that were computed one behind the other, at the positions that they say.
 
     :raises CodecError, ContextLengthError: see :func:`parallel_row`.
@@ -114,27 +118,39 @@ def sequential_row(model: RotaryModel, blocks: Sequence[KVBlock]) -> PlacedRow:
     return PlacedRow(Row(sequence), end)
 
 
-def _some(prefix: KVBlock | None) -> list[KVBlock]:
+def place_row(model: RotaryModel, row: Row, block: KVBlock | ArrivingKV, place: int) -> None:
+    """Append a block to a row, its first token at position ``place``.
+
+    :raises CodecError, ContextLengthError: see :func:`parallel_row`.
+    """
+    _check_fit(model, block, place)
+    _check_length(model, place + block.n_tokens)
+    positions = torch.arange(place, place + block.n_tokens, device=model.device)
+    if isinstance(block, ArrivingKV):
+        loads = block.placed(model.rope.at(positions), model.dtype)
+        row.sequence.append_later(block.n_tokens, loads)
+        return
+    keys = block.keys.to(model.device)
+    if not block.keys_rotated:
+        keys = model.rope.rotate(keys, positions)
+    row.sequence.append(keys.to(model.dtype), block.values.to(model.device, model.dtype))
+
+
+def _some(prefix: KVBlock | ArrivingKV | None) -> list[KVBlock | ArrivingKV]:
     return [] if prefix is None else [prefix]
 
 
 def _sequence(
-    model: RotaryModel, blocks: Sequence[KVBlock], places: Sequence[int]
+    model: RotaryModel, blocks: Sequence[KVBlock | ArrivingKV], places: Sequence[int]
 ) -> tuple[SequenceKV, int]:
-    sequence, end = SequenceKV(model.n_layers), 0
+    row, end = Row(SequenceKV(model.n_layers)), 0
     for block, place in zip(blocks, places, strict=True):
-        _check_fit(model, block, place)
-        _check_length(model, place + block.n_tokens)
+        place_row(model, row, block, place)
         end = max(end, place + block.n_tokens)
-        keys = block.keys.to(model.device)
-        if not block.keys_rotated:
-            positions = torch.arange(place, place + block.n_tokens, device=model.device)
-            keys = model.rope.rotate(keys, positions)
-        sequence.append(keys.to(model.dtype), block.values.to(model.device, model.dtype))
-    return sequence, end
+    return row.sequence, end
 
 
-def _check_fit(model: RotaryModel, block: KVBlock, place: int) -> None:
+def _check_fit(model: RotaryModel, block: KVBlock | ArrivingKV, place: int) -> None:
     shape = (block.n_layers, block.n_kv_heads, block.head_dim)
     wanted = (model.n_layers, model.n_kv_heads, model.head_dim)
     if shape != wanted:

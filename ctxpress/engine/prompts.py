@@ -24,11 +24,15 @@ _PLACE = "\u241fctxpress documents\u241f"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptPieces:
-    """Token ids: ``prefix``, then each of ``documents``, then ``suffix``, which is never empty."""
+    """Token ids: ``prefix``, then each of ``documents``, then ``suffix``, which is never empty.
+
+    ``titles``: one a document, empty where it has none; or none at all.
+    """
 
     prefix: tuple[int, ...]
     documents: tuple[tuple[int, ...], ...]
     suffix: tuple[int, ...]
+    titles: tuple[str, ...] = ()
 
     @property
     def n_tokens(self) -> int:
@@ -63,12 +67,13 @@ def prompt_pieces(
             param="messages",
         )
     documents = [
-        tuple(model.token_ids(document_text(document, document_template)))
+        (document.title, tuple(model.token_ids(document_text(document, document_template))))
         for document in request.documents
     ]
     return PromptPieces(
         prefix=_start(model, parts[0], request),
-        documents=tuple(tokens for tokens in documents if tokens),
+        documents=tuple(tokens for _, tokens in documents if tokens),
+        titles=tuple(title for title, tokens in documents if tokens),
         suffix=_some(tuple(model.token_ids(parts[1]))),
     )
 

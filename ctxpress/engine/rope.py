@@ -9,13 +9,14 @@ on and moving are inverses of each other for every type.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ctxpress.errors import ModelError
 
-__all__ = ["RotaryPositions"]
+__all__ = ["RotaryAngles", "RotaryPositions"]
 
 _MOVING_TYPES = "dynamic, longrope"
 
@@ -62,6 +63,11 @@ class RotaryPositions:
             for name, values in by_type.items()
         ]
         return f"{self.head_dim} dims;" + ";".join(parts)
+
+    def at(self, positions: torch.Tensor) -> RotaryAngles:
+        """The angles of ``positions`` ``(n_tokens,)``, to rotate one layer after the other by."""
+        angles = {name: self._angles(name, positions) for name in self._rope_types}
+        return RotaryAngles(tuple(angles[name] for name in self._types), positions.device)
 
     def rotate(
         self, keys: torch.Tensor, positions: torch.Tensor, layer: int | None = None
@@ -114,6 +120,18 @@ class RotaryPositions:
         return float(getattr(self._module, attribute))
 
 
+@dataclass(frozen=True, slots=True)
+class RotaryAngles:
+    """Cosines and sines of each layer at some positions, both ``(n_tokens, head_dim)``."""
+
+    layers: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    device: torch.device
+
+    def rotate(self, keys: torch.Tensor, layer: int) -> torch.Tensor:
+        """Un-rotated keys ``(…, n_tokens, head_dim)`` of a layer at these positions, in float32."""
+        return _turned(keys, *self.layers[layer], backwards=False)
+
+
 def _plain(value: object) -> str:
     """Whether a file says 10000 or 10000.0 makes no difference."""
     return f"{value:.9g}" if isinstance(value, int | float) else str(value)
@@ -122,7 +140,19 @@ def _plain(value: object) -> str:
 def _turned(
     keys: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, backwards: bool
 ) -> torch.Tensor:
-    keys = keys.to(torch.float32)
-    first, second = keys.chunk(2, dim=-1)
-    half = torch.cat((-second, first), dim=-1)
-    return keys * cos - half * sin if backwards else keys * cos + half * sin
+    first, second = keys.to(torch.float32).chunk(2, dim=-1)
+    cos_first, cos_second = cos.chunk(2, dim=-1)
+    sin_first, sin_second = sin.chunk(2, dim=-1)
+    sign = -1.0 if backwards else 1.0
+    if keys.requires_grad:
+        turned = (
+            torch.addcmul(first * cos_first, second, sin_first, value=-sign),
+            torch.addcmul(second * cos_second, first, sin_second, value=sign),
+        )
+        return torch.cat(turned, dim=-1)
+    # In halves and in place, several times faster: it is on the way to every first token.
+    result = torch.empty(keys.shape, dtype=torch.float32, device=keys.device)
+    out_first, out_second = result.chunk(2, dim=-1)
+    torch.mul(first, cos_first, out=out_first).addcmul_(second, sin_first, value=-sign)
+    torch.mul(second, cos_second, out=out_second).addcmul_(first, sin_second, value=sign)
+    return result

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any
 
 import torch
 
+from ctxpress.engine.arriving import KVLoadError
 from ctxpress.engine.attention import Row
 from ctxpress.engine.forward import run_rows
 from ctxpress.engine.generation import (
@@ -227,7 +229,7 @@ class Scheduler:
         while self._has_place():
             generation = self._waiting.popleft()
             self._running.append(generation)
-            self._guarded(generation, partial(_begin, generation))
+            self._guarded(generation, generation.begin)
 
     def _prepare_one(self) -> None:
         """One piece of the oldest prompt that is not in place yet."""
@@ -237,6 +239,15 @@ class Scheduler:
                 return
 
     def _advance(self, generation: Generation) -> None:
+        try:
+            self._advance_piece(generation)
+        except KVLoadError as error:
+            # Layers below the one that did not come have run already, so nothing of it is used.
+            if not generation.begin_again():
+                raise
+            logger.warning("a prompt is prepared again: %s", error)
+
+    def _advance_piece(self, generation: Generation) -> None:
         if generation.preparation is not None:
             try:
                 generation.waits_for = next(generation.preparation)
@@ -254,7 +265,10 @@ class Scheduler:
             raise RuntimeError("a prompt was prepared to nothing")
         start = generation.n_run
         piece = prompt.tokens[start : start + self._limits.piece_tokens]
+        n_before, begun_s = prompt.row.sequence.n_tokens, time.perf_counter()
         logits = self._forward([prompt.row], [piece], [generation.position])
+        if prompt.measured is not None:
+            prompt.measured(len(piece), n_before, (time.perf_counter() - begun_s) * 1000)
         generation.n_run += len(piece)
         generation.position += len(piece)
         if generation.n_run == len(prompt.tokens):
@@ -295,7 +309,3 @@ class Scheduler:
         except Exception as error:
             logger.warning("a request failed: %s: %s", type(error).__name__, error)
             generation.finish("error", error)
-
-
-def _begin(generation: Generation) -> None:
-    generation.preparation = generation.request.prepare()

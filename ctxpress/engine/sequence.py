@@ -55,7 +55,7 @@ class SequenceKV:
     def append(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Append tokens to all layers: ``(n_layers, n_kv_heads, n, head_dim)``."""
         for layer, one_keys, one_values in zip(self._layers, keys, values, strict=True):
-            layer.extend(one_keys, one_values)
+            layer.append(one_keys, one_values)
 
     def append_later(
         self, n_tokens: int, loads: Sequence[Future[tuple[torch.Tensor, torch.Tensor]]]
@@ -110,12 +110,22 @@ class _Layer:
             return 0
         return 2 * int(self._keys.numel()) * int(self._keys.element_size())
 
+    def append(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Behind tokens that are still on their way it waits with them, not for them."""
+        if not self._pending:
+            self.extend(keys, values)
+            return
+        here: Future[tuple[torch.Tensor, torch.Tensor]] = Future()
+        here.set_result((keys, values))
+        self.extend_later(keys.shape[1], here)
+
     def extend(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         self._settle()
         start, stop = self.n_tokens, self.n_tokens + keys.shape[1]
         own_keys, own_values = self._room(stop, keys)
-        own_keys[:, start:stop] = keys
-        own_values[:, start:stop] = values
+        with torch.inference_mode():  # a forward pass may have made the buffers in that mode
+            own_keys[:, start:stop] = keys
+            own_values[:, start:stop] = values
         self.n_tokens = stop
         return own_keys[:, :stop], own_values[:, :stop]
 
@@ -142,8 +152,9 @@ class _Layer:
                     f"loaded keys of {tuple(keys.shape)} where {n_tokens} tokens were announced"
                 )
             own_keys, own_values = self._room(self.n_tokens, keys, used=start)
-            own_keys[:, start : start + n_tokens] = keys
-            own_values[:, start : start + n_tokens] = values
+            with torch.inference_mode():
+                own_keys[:, start : start + n_tokens] = keys
+                own_values[:, start : start + n_tokens] = values
             del self._pending[0]
 
     def _room(

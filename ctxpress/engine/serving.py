@@ -30,15 +30,20 @@ _KEEP_ALIVE_S = 75
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingOptions:
-    """What ``ctxpress worker`` was told. ``documents``: auto, parallel or sequential.
+    """What ``ctxpress worker`` was told.
 
-    :raises ConfigError: ``documents`` is none of these.
+    ``documents``: auto, parallel or sequential. ``load``: auto weighs loading KV against computing
+    it, always loads what is stored. ``edits``: off, or pie.
+
+    :raises ConfigError: ``documents``, ``load`` or ``edits`` is none of these.
     """
 
     model: str
     store: str | None = None
     codec: str | None = None
     calibration: Path | None = None
+    load: str = "auto"
+    edits: str = "off"
     host: str = "127.0.0.1"
     port: int = 9000
     device: Any = "auto"
@@ -54,6 +59,10 @@ class ServingOptions:
     def __post_init__(self) -> None:
         if self.documents not in ("auto", "parallel", "sequential"):
             raise ConfigError(f"--documents: auto, parallel or sequential, not {self.documents!r}")
+        if self.load not in ("auto", "always"):
+            raise ConfigError(f"--load: auto or always, not {self.load!r}")
+        if self.edits not in ("off", "pie"):
+            raise ConfigError(f"--edits: off or pie, not {self.edits!r}")
 
 
 def serve(options: ServingOptions) -> None:
@@ -123,6 +132,8 @@ def create_worker(model: RotaryModel, options: ServingOptions) -> tuple[Worker, 
             limits=SchedulerLimits(max_rows=options.max_rows, max_waiting=options.max_waiting),
             mixing=mixing,
             calibration=calibration,
+            memory_bytes=options.memory_bytes,
+            edits=options.edits == "pie",
         ),
         source=source,
     )
@@ -149,13 +160,19 @@ def create_source(options: ServingOptions) -> tuple[KVSource, Any]:
     from ctxpress.cache.codec import create_codec
     from ctxpress.cache.key import Namespace, load_secret, state_dir
     from ctxpress.engine.kv_tier import KVTier
+    from ctxpress.engine.load_policy import LoadPolicy
 
     calibration = None if options.calibration is None else Calibration.load(options.calibration)
     codec = create_codec(options.codec, calibration)
     if options.codec != "raw":
         logger.warning("KV is stored as %s, which is lossy", options.codec)
     namespace = Namespace.derive(load_secret(options.secret, state_dir()), options.tenant)
-    tier = KVTier(memory, create_kv_store(options.store, namespace=namespace), codec)
+    tier = KVTier(
+        memory,
+        create_kv_store(options.store, namespace=namespace),
+        codec,
+        policy=LoadPolicy() if options.load == "auto" else None,
+    )
     return tier, tier
 
 

@@ -17,6 +17,7 @@ from ctxpress.engine.parallel import Mixing
 from ctxpress.engine.prompts import DEFAULT_DOCUMENT_TEMPLATE, PromptPieces, prompt_pieces
 from ctxpress.engine.sampling import SamplingOptions
 from ctxpress.engine.scheduler import Scheduler, SchedulerLimits
+from ctxpress.engine.versions import DocumentVersions
 from ctxpress.errors import ContextLengthError
 
 __all__ = ["Worker", "WorkerOptions"]
@@ -28,13 +29,16 @@ class WorkerOptions:
 
     ``mixing``: T and S for documents that come with requests; None encodes them one behind the
     other. ``calibration``: the measurement that decided it; None where the operator did.
-    ``memory_bytes``: KV kept uncompressed in this process.
+    ``memory_bytes``: KV kept uncompressed in this process. ``edits``: documents that changed a
+    little keep the KV of what did not change, which approximates; up to a quarter of
+    ``memory_bytes`` is kept of that, beside the rest.
     """
 
     limits: SchedulerLimits = SchedulerLimits()
     mixing: Mixing | None = None
     calibration: MixingCalibration | None = None
     memory_bytes: int = 2**30
+    edits: bool = False
     document_template: str = DEFAULT_DOCUMENT_TEMPLATE
 
 
@@ -54,6 +58,9 @@ class Worker:
             self.source,
             mixing=lambda: self._mixing,
             gate=_gate(options.calibration),
+            versions=DocumentVersions(max_bytes=options.memory_bytes // 4)
+            if options.edits
+            else None,
             piece_tokens=options.limits.piece_tokens,
         )
         self._end_tokens = _end_tokens(model)
@@ -81,6 +88,7 @@ class Worker:
             )
         return GenerationRequest(
             prepare=lambda: self._contexts.prepare(pieces),
+            prepare_again=lambda: self._contexts.prepare(pieces, whole=True),
             n_prompt_tokens=pieces.n_tokens,
             max_tokens=room if request.max_tokens is None else request.max_tokens,
             sampling=request.sampling,

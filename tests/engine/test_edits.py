@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctxpress.cache.chunk_key import chunk_keys
 from ctxpress.cache.kv import KVBlock
 from ctxpress.engine.edits import plan_edit, reencode
 from ctxpress.engine.loading import RotaryModel
-from ctxpress.engine.parallel import encode_behind
+from ctxpress.engine.parallel import Mixing, encode_behind
+from ctxpress.engine.versions import DocumentVersions
+from ctxpress.engine.worker import WorkerOptions
 from ctxpress.errors import CodecError
 from tests.engine.models import rotary_model
+from tests.engine.small_worker import serving
 
 
 def ids(n: int, seed: int) -> list[int]:
@@ -108,3 +113,53 @@ def test_kv_that_cannot_be_moved_is_refused() -> None:
     short = replace(block, keys=block.keys[:, :, :5], values=block.values[:, :, :5])
     with pytest.raises(CodecError, match="more tokens than the 5"):
         next(reencode(model, prefix, short, TEXT, plan))
+
+
+def test_a_worker_edits_documents_that_it_knows_by_title() -> None:
+    import httpx
+
+    sentences = [f"Sentence {number} says {number * 7}. " for number in range(12)]
+    changed = [*sentences[:3], "A new one stands here. ", *sentences[3:]]
+    other = ["Nothing of this was there before. "] * 9
+
+    def answer(url: str, text: list[str], title: str = "T") -> dict[str, Any]:
+        body = {
+            "messages": [{"role": "user", "content": "What?"}], "max_tokens": 3, "temperature": 0,
+            "ctxpress": {"documents": [{"title": title, "text": "".join(text)}]},
+        }  # fmt: skip
+        answered = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+        found: dict[str, Any] = answered.json()["ctxpress"]
+        return found
+
+    with serving(WorkerOptions(mixing=Mixing(), edits=True)) as (url, _):
+        assert answer(url, sentences)["edited_documents"] == 0
+        first = answer(url, changed)
+        assert first["edited_documents"] == 1
+        assert first["cached_documents"] == 0
+        assert first["cached_tokens"] > len("".join(sentences))
+        again = answer(url, changed)  # kept, and still counted as what it is
+        assert again["edited_documents"] == 1
+        assert again["cached_tokens"] > first["cached_tokens"]
+        assert answer(url, other)["edited_documents"] == 0
+        assert answer(url, changed, title="U")["edited_documents"] == 0
+    with serving(WorkerOptions(mixing=Mixing())) as (url, _):
+        answer(url, sentences)
+        assert "edited_documents" not in answer(url, changed)
+
+
+def test_edits_are_made_from_exact_versions_only() -> None:
+    versions = DocumentVersions(max_bytes=0)
+    (first,) = chunk_keys(replace(rotary_model().identity, model="m"), TEXT, chunk_tokens=40)
+    versions.remember("", "T", TEXT, first)
+    edit = versions.edit("", "T", [*TEXT[:9], 5, *TEXT[9:]])
+    assert edit is not None
+    assert (edit.old, edit.plan.reused_tokens) == (first, 40)
+    assert versions.edit("other", "T", TEXT) is None
+    assert versions.edit("", "T", ids(40, 9)) is None
+    versions.remember("", "", TEXT, first)
+    assert versions.edit("", "", TEXT) is None
+
+
+def test_long_texts_that_differ_are_not_compared_token_by_token() -> None:
+    old, new = [1] * 30_000, [1, *[2, 3] * 15_000, 1]
+    assert plan_edit(old, new).reused_tokens == 2

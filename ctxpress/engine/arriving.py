@@ -1,0 +1,108 @@
+"""KV that is still on its way: its layers become known one by one, in any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+
+import torch
+
+from ctxpress.cache.container import ContainerHeader
+from ctxpress.cache.identity import KVIdentity
+from ctxpress.cache.kv import KVBlock
+from ctxpress.engine.rope import RotaryAngles
+from ctxpress.errors import CodecError
+
+__all__ = ["ArrivingKV", "KVLoadError", "LayerKV"]
+
+LayerKV = tuple[torch.Tensor, torch.Tensor]
+
+
+class KVLoadError(CodecError):
+    """KV that was announced did not come, or was not what it should be. Text can be run instead."""
+
+
+class ArrivingKV:
+    """A block whose layers are given one after the other; says of itself what a ``KVBlock`` says.
+
+    ``header``: of the container that arrives. Whoever loads it calls :meth:`put` for every run of
+    layers, or :meth:`fail`, once for all; whoever uses it waits for single layers.
+    """
+
+    def __init__(self, header: ContainerHeader) -> None:
+        layout = header.layout
+        self.identity: KVIdentity = header.identity
+        self.position_start = header.position_start
+        self.keys_rotated = header.keys_rotated
+        self.n_layers, self.n_kv_heads = layout.n_layers, layout.n_kv_heads
+        self.n_tokens, self.head_dim = layout.n_tokens, layout.head_dim
+        self._parts: dict[int, KVBlock] = {}  # by first layer
+        self._layers: list[Future[LayerKV]] = [Future() for _ in range(self.n_layers)]
+
+    @property
+    def first_layer(self) -> Future[LayerKV]:
+        """Done when computing may begin, or when the load has failed."""
+        return self._layers[0]
+
+    def put(self, first: int, part: KVBlock) -> None:
+        """Layers ``first`` and following are here. What waits for them runs in this thread."""
+        self._parts[first] = part
+        for layer in range(part.n_layers):
+            with suppress(InvalidStateError):  # it was failed meanwhile
+                self._layers[first + layer].set_result((part.keys[layer], part.values[layer]))
+
+    def fail(self, error: BaseException) -> None:
+        """What has not come yet will not come."""
+        for layer in self._layers:
+            with suppress(InvalidStateError):  # it has come
+                layer.set_exception(error)
+
+    def whole(self) -> KVBlock:
+        """The block, all layers of which are here; a copy.
+
+        :raises ValueError: one is not.
+        """
+        parts = [part for _, part in sorted(self._parts.items())]
+        if sum(part.n_layers for part in parts) != self.n_layers:
+            raise ValueError("the block is not whole yet")
+        return KVBlock(
+            keys=torch.cat([part.keys for part in parts]),
+            values=torch.cat([part.values for part in parts]),
+            position_start=self.position_start,
+            keys_rotated=self.keys_rotated,
+            identity=self.identity,
+        )
+
+    def placed(self, angles: RotaryAngles, dtype: torch.dtype) -> list[Future[LayerKV]]:
+        """The layers with keys at the positions of ``angles``, as ``SequenceKV`` takes them.
+
+        Keys that came rotated stay as they are. The futures raise :class:`KVLoadError`.
+        """
+
+        def turn(layer: int) -> Callable[[LayerKV], LayerKV]:
+            def turned(pair: LayerKV) -> LayerKV:
+                keys, values = (tensor.to(angles.device) for tensor in pair)
+                if not self.keys_rotated:
+                    keys = angles.rotate(keys, layer)
+                return keys.to(dtype), values.to(dtype)
+
+            return turned
+
+        return [_after(load, turn(layer)) for layer, load in enumerate(self._layers)]
+
+
+def _after(load: Future[LayerKV], then: Callable[[LayerKV], LayerKV]) -> Future[LayerKV]:
+    """``then`` of what ``load`` gives, computed in the thread that gives it."""
+    result: Future[LayerKV] = Future()
+
+    def run(done: Future[LayerKV]) -> None:
+        try:
+            result.set_result(then(done.result()))
+        except Exception as error:
+            failure = KVLoadError(f"KV did not come: {error}")
+            failure.__cause__ = error
+            result.set_exception(failure)
+
+    load.add_done_callback(run)
+    return result
