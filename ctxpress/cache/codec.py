@@ -21,6 +21,7 @@ from ctxpress.cache.container import DEFAULT_MAX_DECODED_BYTES, ContainerHeader,
 from ctxpress.cache.identity import KVIdentity
 from ctxpress.errors import (
     CalibrationMissingError,
+    CodecError,
     ConfigError,
     CorruptContainerError,
     MissingDependencyError,
@@ -95,7 +96,10 @@ class Codec(Protocol):
 
 
 class CodecFactory(Protocol):
-    """``factory(name, calibration, non_finite=…, threads=…, device=…)``."""
+    """``factory(name, calibration, non_finite=…, threads=…, device=…)``.
+
+    What is wrong with the calibration is a CodecError, with the options a ConfigError.
+    """
 
     def __call__(
         self,
@@ -149,6 +153,25 @@ def create_codec(
     found = codecs.get(name)
     if found is None:
         raise ConfigError(f"no codec is called {name!r}{did_you_mean(name, codecs)}")
+    try:
+        return _created(name, found, calibration, non_finite, threads, device)
+    except CodecError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _created(
+    name: str,
+    found: str | CodecFactory,
+    calibration: Calibration | None,
+    non_finite: NonFinite,
+    threads: int,
+    device: str,
+) -> Codec:
+    """See :func:`create_codec`, whose caller named the calibration.
+
+    :raises CodecError: the codec needs a calibration, or another one. Where a header named them,
+        it is the container that is wrong.
+    """
     if non_finite not in ("refuse", "exact"):
         raise ConfigError(f"non_finite must be 'refuse' or 'exact', not {non_finite!r}")
     if type(threads) is not int or threads < 1:
@@ -174,6 +197,8 @@ def decode_container(
     :raises CodecError: as :meth:`Codec.decode`.
     """
     header = parse_header(data, max_decoded_bytes=max_decoded_bytes)
+    if expected is not None:
+        header.require(expected)  # before codecs and calibrations cost anything
     if header.codec not in codecs:
         raise UnsupportedVersionError(f"no codec is called {header.codec!r} here")
     calibration = next((c for c in calibrations if c.sha256 == header.calibration), None)
@@ -181,13 +206,8 @@ def decode_container(
         raise CalibrationMissingError(
             f"the calibration {header.calibration[:12]}… is not at hand", sha256=header.calibration
         )
-    try:
-        codec = create_codec(
-            header.codec, calibration, threads=threads, device=device, codecs=codecs
-        )
-    except ConfigError as error:
-        create_codec("raw", threads=threads, device=device)  # raises where the caller's options do
-        raise CorruptContainerError(f"the header cannot be right: {error}") from error
+    found = codecs[header.codec]
+    codec = _created(header.codec, found, calibration, "refuse", threads, device)
     return codec.decode(data, expected=expected, max_decoded_bytes=max_decoded_bytes)
 
 

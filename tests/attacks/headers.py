@@ -185,6 +185,12 @@ FIELDS = (
         "the calibration abababababab… is not at hand",
         CalibrationMissingError,
     ),
+    Attack(
+        "a codec that needs a calibration, and none is named",
+        field("codec", "cachegen-auto"),
+        "codec 'cachegen-auto' needs a calibration; `ctxpress kv calibrate` measures one",
+        CalibrationMissingError,
+    ),
     Attack("an identity beyond ASCII", field("identity.model", "\u00e9"), ASCII),
     Attack("half a surrogate in the identity", field("identity.model", "\ud800"), ASCII),
     Attack("a line feed in the identity", field("identity.model", "m\nERROR forged line"), ASCII),

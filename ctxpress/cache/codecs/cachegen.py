@@ -43,7 +43,7 @@ from ctxpress.cache.codecs.methods import EncodedSections
 from ctxpress.cache.codecs.sectioned import SectionedCodec
 from ctxpress.cache.container import ContainerHeader
 from ctxpress.cache.kv import KVBlock
-from ctxpress.errors import ConfigError, CorruptContainerError
+from ctxpress.errors import CalibrationMissingError, ConfigError, CorruptContainerError
 
 __all__ = ["CacheGenCodec", "create"]
 
@@ -176,13 +176,13 @@ def create(
 ) -> CacheGenCodec:
     """See :class:`~ctxpress.cache.codec.CodecFactory`.
 
-    :raises ConfigError: ``cachegen-auto`` without a calibration.
+    :raises CalibrationMissingError: ``cachegen-auto`` without a calibration.
     """
     if name in LEVELS:
         calibration = None  # their bins are the published ones, whatever was measured
     elif calibration is None:
-        raise ConfigError(
-            f"codec {name!r} needs a calibration; `ctxpress kv calibrate` measures one"
+        raise CalibrationMissingError(
+            f"codec {name!r} needs a calibration; `ctxpress kv calibrate` measures one", sha256=""
         )
     return CacheGenCodec(name, calibration, non_finite=non_finite, threads=threads, device=device)
 

@@ -12,14 +12,17 @@ import pytest
 import torch
 
 from ctxpress.cache import KVBlock, create_codec, decode_container
+from ctxpress.cache.calibration import Calibration
 from ctxpress.cache.container import parse_header, read_section
 from ctxpress.errors import (
     CalibrationMissingError,
     CodecError,
+    ConfigError,
     CorruptContainerError,
     IdentityMismatchError,
     LimitExceededError,
 )
+from tests.attacks.forging import forged, set_field
 from tests.cache.codecs.cases import (
     CASES,
     DTYPES,
@@ -253,6 +256,15 @@ def test_a_calibration_that_is_not_at_hand_is_named(case: CodecCase) -> None:
     with pytest.raises(CalibrationMissingError) as caught:
         decode_container(data)
     assert caught.value.sha256 == parse_header(data).calibration
+    with pytest.raises(CalibrationMissingError, match="needs a calibration"):
+        decode_container(forged(data, set_field(["calibration"], "")))
+    with pytest.raises(ConfigError, match="needs a calibration"):
+        create_codec(case.name)
+    unsuited = Calibration({}, {"model": "m"})
+    with pytest.raises(CodecError):
+        decode_container(
+            forged(data, set_field(["calibration"], unsuited.sha256)), calibrations=[unsuited]
+        )
     other = make_block((2, 1, 9, 64))
     with pytest.raises(CodecError):
         case.codec(other).decode(data)

@@ -33,7 +33,7 @@ from ctxpress.cache.codecs.methods import EncodedSections
 from ctxpress.cache.codecs.sectioned import SectionedCodec
 from ctxpress.cache.container import ContainerHeader, KVLayout
 from ctxpress.cache.kv import KVBlock
-from ctxpress.errors import CodecError, ConfigError, CorruptContainerError
+from ctxpress.errors import CalibrationMissingError, CodecError, CorruptContainerError
 
 __all__ = ["KvtcCodec", "create"]
 
@@ -191,11 +191,12 @@ def create(
 ) -> KvtcCodec:
     """See :class:`~ctxpress.cache.codec.CodecFactory`.
 
-    :raises ConfigError: there is no calibration, or it has no level of this name.
+    :raises CodecError: there is no calibration, or it has no level of this name.
     """
     if calibration is None:
-        raise ConfigError(
+        raise CalibrationMissingError(
             f"codec {name!r} needs a calibration of the model: "
-            "ctxpress kv calibrate --model FOLDER --texts FILE --out FILE"
+            "ctxpress kv calibrate --model FOLDER --texts FILE --out FILE",
+            sha256="",
         )
     return KvtcCodec(name, calibration, non_finite=non_finite, threads=threads, device=device)
