@@ -173,7 +173,7 @@ class KVDemo:
         for place in self._places:
             if place.thread.url == worker_url:
                 place.tier.flush()
-                self._blocks = dict(place.tier.items())
+                self._blocks = place.tier.held()
                 place.thread.stop()
 
     def sizes(self) -> Iterator[CodecSize]:
