@@ -23,7 +23,6 @@ from ctxpress.errors import (
     CalibrationMissingError,
     CodecError,
     ConfigError,
-    CorruptContainerError,
     MissingDependencyError,
     UnsupportedVersionError,
 )

@@ -60,7 +60,9 @@ def plot_kv_quality(measures: Sequence[KVMeasure], path: Path) -> None:
                 bits, losses, yerr=(below, above), color=colour, marker=marker, linestyle=style,
                 markersize=7, linewidth=1.8, capsize=3, label=family,
             )  # fmt: skip
-            named = {}  # a default level and the one that it stands for are one point
+            named: dict[
+                tuple[float, float], KVMeasure
+            ] = {}  # a default level and the one that it stands for are one point
             for measure, loss in zip(own, losses, strict=True):
                 named.setdefault((measure.bits_per_value, loss), measure)
             for (_, loss), measure in named.items():

@@ -190,5 +190,5 @@ def delta_gains(symbols: np.ndarray, group: int, n_groups: int) -> np.ndarray:
                 squares += symbol * symbol
                 deltas += (symbol - anchor) * (symbol - anchor)
         variance = squares - float(total) * float(total) / (n_groups * group)
-        gains[row] = float32(variance / max(deltas, 1))
+        gains[row] = float32(variance / float(max(int(deltas), 1)))
     return gains

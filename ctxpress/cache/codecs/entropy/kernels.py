@@ -283,7 +283,7 @@ def _pack_pairs(
         target[pair] = table[uint32(second * scale + first)]
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic  # type: ignore[untyped-decorator]
 def _high_product(typing_context: Any, one: Any, other: Any) -> Any:
     """The upper 64 bits of the product of two unsigned 64-bit numbers."""
 
@@ -359,7 +359,7 @@ def encode_lanes(
         place -= uint64(2)
         words[place] = uint32(states[lane] & uint64(0xFFFFFFFF))
         words[place + one] = uint32(states[lane] >> uint64(32))
-    return np.int64(place)
+    return np.int64(place)  # type: ignore[return-value]  # compiled code returns an int
 
 
 @_compiled
@@ -392,7 +392,7 @@ def _decode_blocks(
             states[lane] = filled if need else state
             at += uint64(need)
         base += lanes + lanes
-    return np.int64(at)
+    return np.int64(at)  # type: ignore[return-value]  # as above
 
 
 @_compiled
