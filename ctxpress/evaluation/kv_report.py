@@ -83,7 +83,7 @@ def _draw(
     *,
     divergence: bool,
 ) -> None:
-    """One family of codecs as a line; names stand at the divergences, which lie further apart."""
+    """One family of codecs as a line; levels are named at divergences, which lie further apart."""
     colour, marker, line = style
     bits = [measure.bits_per_value for measure in own]
     if not divergence:
@@ -98,15 +98,12 @@ def _draw(
         return
     seen = [max(measure.kl, _LEAST_DIVERGENCE) for measure in own]
     axes.plot(bits, seen, color=colour, marker=marker, linestyle=line, markersize=6, linewidth=1.6)
-    above_it = family != "cachegen"  # whose levels lie under another family's
     named: dict[float, str] = {}  # a default level and the one that it stands for are one point
     for measure, at in zip(own, seen, strict=True):
         if named.setdefault(round(measure.bits_per_value, 2), measure.name) == measure.name:
             axes.annotate(
-                measure.name, (measure.bits_per_value, at),
-                xytext=(6, 5) if above_it else (-6, -4), textcoords="offset points",
-                ha="left" if above_it else "right", va="bottom" if above_it else "top",
-                fontsize=8,
+                measure.name.removeprefix(family).lstrip("-") or family,
+                (measure.bits_per_value, at), xytext=(6, 5), textcoords="offset points", fontsize=9,
             )  # fmt: skip
 
 
