@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ctxpress.evaluation.kv_quality import KVMeasure
 from ctxpress.evaluation.plots import drawing
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["kv_table", "plot_kv_quality"]
 
-_INCHES = (7.6, 4.8)
+_INCHES = (11.5, 4.8)
+_LEAST_DIVERGENCE = 1e-7  # what a logarithmic axis shows of none
 _FAMILY = re.compile(r"^[a-z]+")
 _STYLES = (
     ("#0072B2", "o", "-"), ("#D55E00", "s", "-"), ("#009E73", "D", "-."), ("#E69F00", "v", "--"),
@@ -34,7 +39,7 @@ def kv_table(measures: Sequence[KVMeasure]) -> str:
 
 
 def plot_kv_quality(measures: Sequence[KVMeasure], path: Path) -> None:
-    """Perplexity lost against bits a value; a line a family of codecs, a point a level.
+    """Perplexity lost, and divergence, against bits a value; a line a family, a point a level.
 
     :raises ValueError: nothing was stored, or no perplexity was measured.
     :raises ConfigError, MissingDependencyError: see :func:`ctxpress.evaluation.plots.drawing`.
@@ -48,41 +53,58 @@ def plot_kv_quality(measures: Sequence[KVMeasure], path: Path) -> None:
         found = _FAMILY.match(measure.name)
         families.setdefault(found[0] if found else measure.name, []).append(measure)
     with drawing(path, _INCHES) as figure:
-        axes = figure.subplots()
+        losses, divergences = figure.subplots(1, 2)
         for number, (family, own) in enumerate(families.items()):
-            colour, marker, style = _STYLES[number % len(_STYLES)]
-            bits = [measure.bits_per_value for measure in own]
-            losses = [100 * measure.perplexity_change for measure in own]
-            ends = [measure.perplexity_interval for measure in own]
-            below = [max(0.0, at - 100 * end.low) for at, end in zip(losses, ends, strict=True)]
-            above = [max(0.0, 100 * end.high - at) for at, end in zip(losses, ends, strict=True)]
-            axes.errorbar(
-                bits, losses, yerr=(below, above), color=colour, marker=marker, linestyle=style,
-                markersize=7, linewidth=1.8, capsize=3, label=family,
-            )  # fmt: skip
-            named: dict[
-                tuple[float, float], KVMeasure
-            ] = {}  # a default level and the one that it stands for are one point
-            for measure, loss in zip(own, losses, strict=True):
-                named.setdefault((measure.bits_per_value, loss), measure)
-            for (_, loss), measure in named.items():
-                axes.annotate(
-                    measure.name, (measure.bits_per_value, loss), xytext=(5, 6),
-                    textcoords="offset points", fontsize=8.5,
-                )  # fmt: skip
-        axes.axhline(1.0, color="#444444", linewidth=1, linestyle="--")
-        axes.annotate(
-            "1 %", (1.0, 1.0), xycoords=("axes fraction", "data"), xytext=(-4, 4),
-            textcoords="offset points", ha="right", fontsize=9,
+            _draw(losses, own, family, _STYLES[number % len(_STYLES)], divergence=False)
+            _draw(divergences, own, family, _STYLES[number % len(_STYLES)], divergence=True)
+        losses.axhline(1.0, color="#444444", linewidth=1, linestyle="--")
+        losses.set_yscale("symlog", linthresh=0.1)
+        losses.yaxis.set_major_formatter("{x:g}")
+        losses.set_ylabel("perplexity more than with KV as computed (%)")
+        divergences.set_yscale("log")
+        divergences.set_ylabel("divergence of the next token's distribution (nats)")
+        for axes in (losses, divergences):
+            axes.set_xscale("log", base=2)
+            axes.set_xlabel("bits a value, everything included (log scale)")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.grid(True, color="#DDDDDD", linewidth=0.7)
+            axes.margins(x=0.12, y=0.12)
+        handles, labels = losses.get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=len(families), frameon=False
+        )
+
+
+def _draw(
+    axes: Axes,
+    own: Sequence[KVMeasure],
+    family: str,
+    style: tuple[str, str, str],
+    *,
+    divergence: bool,
+) -> None:
+    """One family of codecs as a line; levels are named at divergences, which lie further apart."""
+    colour, marker, line = style
+    bits = [measure.bits_per_value for measure in own]
+    if not divergence:
+        losses = [100 * measure.perplexity_change for measure in own]
+        ends = [measure.perplexity_interval for measure in own]
+        below = [max(0.0, at - 100 * end.low) for at, end in zip(losses, ends, strict=True)]
+        above = [max(0.0, 100 * end.high - at) for at, end in zip(losses, ends, strict=True)]
+        axes.errorbar(
+            bits, losses, yerr=(below, above), color=colour, marker=marker, linestyle=line,
+            markersize=6, linewidth=1.6, capsize=3, label=family,
         )  # fmt: skip
-        axes.set_yscale("symlog", linthresh=0.1)
-        axes.set_xscale("log", base=2)
-        axes.set_xlabel("bits a value, everything included (log scale)")
-        axes.set_ylabel("perplexity more than with KV as computed (%)")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.grid(True, color="#DDDDDD", linewidth=0.7)
-        figure.legend(loc="outside lower center", ncols=len(families), frameon=False)
+        return
+    seen = [max(measure.kl, _LEAST_DIVERGENCE) for measure in own]
+    axes.plot(bits, seen, color=colour, marker=marker, linestyle=line, markersize=6, linewidth=1.6)
+    named: dict[float, str] = {}  # a default level and the one that it stands for are one point
+    for measure, at in zip(own, seen, strict=True):
+        if named.setdefault(round(measure.bits_per_value, 2), measure.name) == measure.name:
+            axes.annotate(
+                measure.name.removeprefix(family).lstrip("-") or family,
+                (measure.bits_per_value, at), xytext=(6, 5), textcoords="offset points", fontsize=9,
+            )  # fmt: skip
 
 
 def _cells(measure: KVMeasure, kinds: Sequence[str]) -> list[str]:
