@@ -58,7 +58,8 @@ def _redis(binary: str, address: Path) -> Iterator[None]:
     process = subprocess.Popen(
         [
             binary, "--port", "0", "--unixsocket", str(address), "--unixsocketperm", "700",
-            "--save", "", "--appendonly", "no", "--dir", str(address.parent), "--loglevel", "warning",
+            "--save", "", "--appendonly", "no", "--dir", str(address.parent),
+            "--loglevel", "warning",
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
