@@ -15,7 +15,7 @@ from ctxpress.cache.codecs.cachegen_scales import LEAST_RUNG, MOST_RUNG, ladder
 from ctxpress.cache.codecs.cachegen_steps import CalibratedSteps, step_for_bits
 from ctxpress.cache.codecs.entropy import encode_symbols
 from ctxpress.cache.container import parse_header, read_section
-from ctxpress.errors import CodecError, ConfigError, CorruptContainerError
+from ctxpress.errors import CalibrationMissingError, ConfigError, CorruptContainerError
 from tests.attacks.forging import Forgery
 from tests.cache.codecs.calibrating import calibration_for
 from tests.cache.codecs.cases import make_block, relative_error, with_values
@@ -202,7 +202,7 @@ def test_a_calibration_without_what_is_needed_is_refused_by_name(problem: str) -
         wrong = {"shape": np.ones((3, 2, 5)), "nan": np.full((3, 2, 16), np.nan), "step": [-1.0]}
         arrays[name] = np.asarray(wrong[problem], np.float32)
     match = "differ in shape" if problem == "shape" else name
-    with pytest.raises(CodecError, match=match):
+    with pytest.raises(ConfigError, match=match):
         create_codec("cachegen-auto", Calibration(arrays, {}))
 
 
@@ -216,7 +216,7 @@ def test_a_header_that_names_no_calibration_where_one_is_needed_is_refused() -> 
     calibration = calibration_for(block)
     forgery = Forgery.of(create_codec("cachegen-auto", calibration).encode(block))
     forgery.header["calibration"] = ""
-    with pytest.raises(CorruptContainerError, match="cannot be right"):
+    with pytest.raises(CalibrationMissingError, match="needs a calibration"):
         decode_container(forgery.build(), calibrations=[calibration])
 
 
