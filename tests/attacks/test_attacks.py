@@ -55,6 +55,8 @@ def test_all_of_them_together_fit_into_a_little_memory() -> None:
 _ALL = """
 import resource
 from pathlib import Path
+import ctxpress.cache.codecs.cachegen, ctxpress.cache.codecs.kvtc  # code is no part of it
+import ctxpress.cache.codecs.cachegen_kernels, ctxpress.cache.codecs.entropy.kernels
 from ctxpress.cache import decode_container
 from ctxpress.errors import CodecError
 from tests.attacks import files, headers, sections
