@@ -21,6 +21,7 @@ from ctxpress.cache.container import DEFAULT_MAX_DECODED_BYTES, ContainerHeader,
 from ctxpress.cache.identity import KVIdentity
 from ctxpress.errors import (
     CalibrationMissingError,
+    CodecError,
     ConfigError,
     MissingDependencyError,
     UnsupportedVersionError,
@@ -97,7 +98,7 @@ class CodecFactory(Protocol):
     """``factory(name, calibration, non_finite=…, threads=…, device=…)``.
 
     Without a calibration that it needs, or with one that was not made for it, it raises a
-    CalibrationMissingError.
+    CalibrationMissingError; with one whose arrays do not fit each other, another CodecError.
     """
 
     def __call__(
@@ -145,9 +146,8 @@ def create_codec(
     or carry the tokens that hold them exactly. ``threads``: how many sections are coded at a
     time. ``device``: where decoded tensors shall be.
 
-    :raises ConfigError: no such codec (names the nearest), it needs a calibration or another one,
+    :raises ConfigError: no such codec (names the nearest), it needs a calibration, or another one,
         or an option is out of range.
-    :raises CodecError: the calibration's arrays are damaged or do not fit each other.
     :raises MissingDependencyError: its package is not installed; holds the install command.
     """
     found = codecs.get(name)
@@ -155,7 +155,7 @@ def create_codec(
         raise ConfigError(f"no codec is called {name!r}{did_you_mean(name, codecs)}")
     try:
         return _created(name, found, calibration, non_finite, threads, device)
-    except CalibrationMissingError as error:
+    except CodecError as error:  # of the calibration: nothing was encoded yet
         raise ConfigError(str(error)) from error
 
 
@@ -169,8 +169,8 @@ def _created(
 ) -> Codec:
     """See :func:`create_codec`, whose caller named the calibration.
 
-    :raises CalibrationMissingError: the codec needs a calibration, or another one; of a header
-        that named them it is the container that is wrong.
+    :raises CodecError: the codec needs a calibration or another one, or this one is damaged. Where
+        a header named them, it is the container that is wrong.
     """
     if non_finite not in ("refuse", "exact"):
         raise ConfigError(f"non_finite must be 'refuse' or 'exact', not {non_finite!r}")
