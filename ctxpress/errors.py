@@ -154,9 +154,9 @@ class IdentityMismatchError(CodecError):
 
 
 class CalibrationMissingError(CodecError):
-    """A container was encoded with a calibration that is not at hand.
+    """A container was encoded with a calibration that is not at hand, or needs one and names none.
 
-    ``sha256`` is its digest in hexadecimal.
+    ``sha256`` is its digest in hexadecimal, or empty.
     """
 
     def __init__(self, message: str, *, sha256: str) -> None:

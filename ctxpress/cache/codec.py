@@ -97,7 +97,8 @@ class Codec(Protocol):
 class CodecFactory(Protocol):
     """``factory(name, calibration, non_finite=…, threads=…, device=…)``.
 
-    What is wrong with the calibration is a CodecError, with the options a ConfigError.
+    Without a calibration that it needs, or with one that was not made for it, it raises a
+    CalibrationMissingError; with one whose arrays do not fit each other, another CodecError.
     """
 
     def __call__(
@@ -145,8 +146,8 @@ def create_codec(
     or carry the tokens that hold them exactly. ``threads``: how many sections are coded at a
     time. ``device``: where decoded tensors shall be.
 
-    :raises ConfigError: no such codec (names the nearest), it needs a calibration, or an option
-        is out of range.
+    :raises ConfigError: no such codec (names the nearest), it needs a calibration, or another one,
+        or an option is out of range.
     :raises MissingDependencyError: its package is not installed; holds the install command.
     """
     found = codecs.get(name)
@@ -154,7 +155,7 @@ def create_codec(
         raise ConfigError(f"no codec is called {name!r}{did_you_mean(name, codecs)}")
     try:
         return _created(name, found, calibration, non_finite, threads, device)
-    except CodecError as error:
+    except CodecError as error:  # of the calibration: nothing was encoded yet
         raise ConfigError(str(error)) from error
 
 
@@ -168,8 +169,8 @@ def _created(
 ) -> Codec:
     """See :func:`create_codec`, whose caller named the calibration.
 
-    :raises CodecError: the codec needs a calibration, or another one. Where a header named them,
-        it is the container that is wrong.
+    :raises CodecError: the codec needs a calibration or another one, or this one is damaged. Where
+        a header named them, it is the container that is wrong.
     """
     if non_finite not in ("refuse", "exact"):
         raise ConfigError(f"non_finite must be 'refuse' or 'exact', not {non_finite!r}")

@@ -123,7 +123,8 @@ def test_the_whole_chain_until_ctrl_c(process_environment: dict[str, str]) -> No
     sizes = {name: int(size.replace(",", "")) for name, size in
              re.findall(r"^(raw|int8|cachegen-\d) +([\d,]+)", shown, re.M)}  # fmt: skip
     assert sizes["raw"] > sizes["int8"] > sizes["cachegen-3"] > sizes["cachegen-1"]
-    assert os.listdir(process_environment["TMPDIR"]) == []
+    left = os.listdir(process_environment["TMPDIR"])  # torch leaves a folder of its own
+    assert not [name for name in left if name.startswith("ctxpress")]
 
 
 @pytest.mark.slow

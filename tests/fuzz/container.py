@@ -16,11 +16,16 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
+from pathlib import Path
 
 import atheris
 
 # numba compiles bytecode, which must be as it was written.
-KERNELS = ["ctxpress.cache.codecs.entropy.kernels", "ctxpress.cache.codecs.kvtc.kernels"]
+ROOT = Path(__file__).parents[2]
+KERNELS = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "ctxpress/cache").rglob("*kernels.py")
+]
 
 with atheris.instrument_imports(include=["ctxpress.cache"], exclude=KERNELS):
     from ctxpress.cache import decode_container

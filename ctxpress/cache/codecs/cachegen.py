@@ -13,6 +13,7 @@ where they save bytes, bytes that are safe to read.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 
 from ctxpress.cache.calibration import Calibration
 from ctxpress.cache.codec import NonFinite
+from ctxpress.cache.codecs.cachegen_copies import decode_copies, encode_copies, find_copies
 from ctxpress.cache.codecs.cachegen_delta import choose_rows, from_deltas, to_deltas
 from ctxpress.cache.codecs.cachegen_levels import LEVELS
 from ctxpress.cache.codecs.cachegen_quantiser import (
@@ -29,11 +31,13 @@ from ctxpress.cache.codecs.cachegen_quantiser import (
     measure_channels,
     quantise,
 )
-from ctxpress.cache.codecs.cachegen_scales import LEAST_RUNG
+from ctxpress.cache.codecs.cachegen_scales import LEAST_RUNG, ladder
 from ctxpress.cache.codecs.cachegen_section import (
     SectionReader,
+    SectionStreams,
     SectionWriter,
     TensorStreams,
+    TokenStreams,
     read_channels,
     read_token_rungs,
 )
@@ -108,26 +112,32 @@ class CacheGenCodec(SectionedCodec):
     ) -> None:
         """See :class:`SectionMethods`."""
         layer = header.sections[index].layers[0]
-        for kind, streams in enumerate(self._streams(header, index, section)):
-            tensor = (keys, values)[kind][0]
-            channels = read_channels(streams, (tensor.shape[0], tensor.shape[2]))
+        streams = self._streams(header, index, section)
+        places = None
+        if streams.copies:
+            n_sinks = int(header.parameters[_SINKS])
+            places = decode_copies(streams.copies, header.layout.n_tokens - n_sinks)
+        for kind, (tensor, parts) in enumerate(
+            ((keys[0], streams.keys), (values[0], streams.values))
+        ):
+            channels = read_channels(parts, (tensor.shape[0], tensor.shape[2]))
             if channels is None and self._steps is not None:
                 channels = self._steps.channels(layer, kind)
             if channels is None:
                 raise CorruptContainerError(f"section {index} does not name its channels' scales")
-            _decode_tensor(streams, channels, tensor)
+            _decode_tensor(parts, channels, places, tensor)
 
     def describe_own(
         self, header: ContainerHeader, index: int, section: memoryview, shared: memoryview
     ) -> dict[str, int]:
         """See :class:`SectionMethods`."""
-        keys, values = self._streams(header, index, section)
-        sizes = {**keys.sizes("k"), **values.sizes("v")}
+        streams = self._streams(header, index, section)
+        sizes = {**streams.keys.sizes("k"), **streams.values.sizes("v")}
+        if streams.copies:
+            sizes["symbols_copies"] = sum(map(len, streams.copies))
         return {**sizes, "framing": len(section) - sum(sizes.values())}
 
-    def _streams(
-        self, header: ContainerHeader, index: int, section: memoryview
-    ) -> tuple[TensorStreams, TensorStreams]:
+    def _streams(self, header: ContainerHeader, index: int, section: memoryview) -> SectionStreams:
         first, last = header.sections[index].layers
         n_sinks = header.parameters.get(_SINKS)
         wanted = min(N_SINKS, header.layout.n_tokens) if header.position_start == 0 else 0
@@ -139,26 +149,33 @@ class CacheGenCodec(SectionedCodec):
         if self._steps is not None:
             layout = header.layout
             self._steps.require(layout.n_layers, layout.n_kv_heads, layout.head_dim)
-        reader = SectionReader(section, index)
-        n_runs = 2 if wanted else 1
-        streams = reader.tensor(n_runs), reader.tensor(n_runs)
-        reader.end()
-        return streams
+        return SectionReader(section, index).all(2 if wanted else 1)
 
     def _encode_layer(self, block: KVBlock, layer: int, n_sinks: int) -> tuple[list[bytes], int]:
-        writer, saved = SectionWriter(), 0
-        for kind, tensor in enumerate((block.keys, block.values)):
-            rows = tensor[layer].detach().float().contiguous().cpu().numpy()
-            if self._steps is not None:
-                channels, most, least = self._steps.channels(layer, kind), self._steps.most, 0
-            else:
-                is_key = kind == 0
-                channels = measure_channels(
-                    np.ascontiguousarray(rows[:, n_sinks:]), with_means=is_key, with_scales=is_key
-                )
-                most, least = self._most(layer, block.n_layers)[kind], LEAST_RUNG
-            saved += _encode_tensor(writer, rows, channels, most, least, n_sinks)
-        return writer.parts, saved
+        writer = SectionWriter()
+        both = [self._quantised(block, layer, kind, n_sinks) for kind in (0, 1)]
+        parts = [part for one in both for part in (one.body.symbols, one.body.token_rungs)]
+        places = find_copies(parts)
+        writer.copies([] if places is None else encode_copies(places))
+        if places is not None:
+            kept = np.unique(places, return_index=True)[1]
+            both = [replace(one, body=one.body.of_tokens(kept)) for one in both]
+        return writer.parts, sum(_write_tensor(writer, one) for one in both)
+
+    def _quantised(self, block: KVBlock, layer: int, kind: int, n_sinks: int) -> _QuantisedTensor:
+        tensor = (block.keys, block.values)[kind]
+        rows = tensor[layer].detach().float().contiguous().cpu().numpy()
+        first, others = (np.ascontiguousarray(r) for r in (rows[:, :n_sinks], rows[:, n_sinks:]))
+        if self._steps is not None:
+            channels, most, least = self._steps.channels(layer, kind), self._steps.most, 0
+        else:
+            channels = measure_channels(others, with_means=kind == 0, with_scales=kind == 0)
+            most, least = self._most(layer, block.n_layers)[kind], LEAST_RUNG
+        sinks = None
+        if n_sinks:
+            sinks = quantise(first, channels, _SINK_MOST, least_rung=least + SINK_RUNGS)
+        body = quantise(others, channels, most, least_rung=least)
+        return _QuantisedTensor(channels, sinks, body)
 
     def _most(self, layer: int, n_layers: int) -> tuple[int, int]:
         if self._level is None:
@@ -187,53 +204,59 @@ def create(
     return CacheGenCodec(name, calibration, non_finite=non_finite, threads=threads, device=device)
 
 
-def _encode_tensor(
-    writer: SectionWriter,
-    rows: np.ndarray,
-    channels: ChannelScales,
-    most: int,
-    least_rung: int,
-    n_sinks: int,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class _QuantisedTensor:
+    """Keys or values of a layer: their channels, the first tokens of a sequence, all others."""
+
+    channels: ChannelScales
+    sinks: QuantisedTokens | None
+    body: QuantisedTokens
+
+
+def _write_tensor(writer: SectionWriter, tensor: _QuantisedTensor) -> int:
     """Write keys or values of a layer; the bytes that deltas saved."""
-    runs = []
-    if n_sinks:
-        runs.append(
-            quantise(
-                np.ascontiguousarray(rows[:, :n_sinks]),
-                channels,
-                _SINK_MOST,
-                least_rung=least_rung + SINK_RUNGS,
-            )
-        )
-    body = quantise(np.ascontiguousarray(rows[:, n_sinks:]), channels, most, least_rung=least_rung)
-    n_levels = 2 * most + 1
-    plain = encode_symbols(body.symbols, n_levels)
+    symbols, most = tensor.body.symbols, tensor.body.most
+    plain = encode_symbols(symbols, 2 * most + 1)
     encoded, saved = plain, 0
-    deltas = choose_rows(body.symbols, most)
+    deltas = choose_rows(symbols, most)
     if deltas.any():
-        mixed = encode_symbols(to_deltas(body.symbols, most, deltas), n_levels)
+        mixed = encode_symbols(to_deltas(symbols, most, deltas), 2 * most + 1)
         named = len(encode_symbols(deltas.astype(np.uint8).reshape(1, -1), 2)) + 4
         saved = max(0, len(plain) - len(mixed) - named)
         encoded = mixed if saved else plain
-    writer.tensor(channels, deltas if saved else None)
-    for run in runs:
-        writer.tokens(run, encode_symbols(run.symbols, 2 * run.most + 1))
-    writer.tokens(body, encoded)
+    writer.tensor(tensor.channels, deltas if saved else None)
+    if tensor.sinks is not None:
+        writer.tokens(tensor.sinks, encode_symbols(tensor.sinks.symbols, 2 * _SINK_MOST + 1))
+    writer.tokens(tensor.body, encoded)
     return saved
 
 
-def _decode_tensor(streams: TensorStreams, channels: ChannelScales, out: torch.Tensor) -> None:
+def _decode_tensor(
+    streams: TensorStreams, channels: ChannelScales, places: np.ndarray | None, out: torch.Tensor
+) -> None:
+    n_tokens = out.shape[1]
+    if len(streams.runs) > 1:
+        n_sinks = min(N_SINKS, n_tokens)
+        _decode_run(streams.runs[0], None, channels, None, out[:, :n_sinks])
+        out = out[:, n_sinks:]
+    _decode_run(streams.runs[-1], streams.deltas, channels, places, out)
+
+
+def _decode_run(
+    run: TokenStreams,
+    deltas: memoryview | None,
+    channels: ChannelScales,
+    places: np.ndarray | None,
+    out: torch.Tensor,
+) -> None:
     n_heads, n_tokens, head_dim = out.shape
-    start = 0
-    for place, run in enumerate(streams.runs):
-        is_body = place == len(streams.runs) - 1
-        end = n_tokens if is_body else min(N_SINKS, n_tokens)
-        n_rows = n_heads * head_dim
-        symbols = decode_symbols(run.symbols, (n_rows, end - start), 2 * run.most + 1)
-        if is_body and streams.deltas is not None:
-            rows = decode_symbols(streams.deltas, (1, n_rows), 2).reshape(-1).astype(bool)
-            from_deltas(symbols, run.most, rows)
-        rungs = read_token_rungs(run, (n_heads, end - start))
-        dequantise(QuantisedTokens(symbols, rungs, run.most), channels, out[:, start:end])
-        start = end
+    n_coded = n_tokens if places is None else int(places.max()) + 1
+    symbols = decode_symbols(run.symbols, (n_heads * head_dim, n_coded), 2 * run.most + 1)
+    if deltas is not None:
+        rows = decode_symbols(deltas, (1, n_heads * head_dim), 2).reshape(-1).astype(bool)
+        from_deltas(symbols, run.most, rows)
+    rungs = read_token_rungs(run, (n_heads, n_coded))
+    if rungs.size and not np.isfinite(ladder(rungs.max()) * channels.scales.max()):
+        raise CorruptContainerError("a token's scale times a channel's is no finite number")
+    tokens = QuantisedTokens(symbols, rungs, run.most)
+    dequantise(tokens if places is None else tokens.of_tokens(places), channels, out)

@@ -12,6 +12,7 @@ import numpy as np
 from numba import float32, njit, uint8, uint64
 
 __all__ = [
+    "add_hashes",
     "channel_deviations",
     "channel_means",
     "delta_gains",
@@ -190,5 +191,17 @@ def delta_gains(symbols: np.ndarray, group: int, n_groups: int) -> np.ndarray:
                 squares += symbol * symbol
                 deltas += (symbol - anchor) * (symbol - anchor)
         variance = squares - float(total) * float(total) / (n_groups * group)
-        gains[row] = float32(variance / float(max(int(deltas), 1)))
+        gains[row] = float32(variance / float(deltas if deltas > 0 else 1))
     return gains
+
+
+@_compiled
+def add_hashes(symbols: np.ndarray, hashes: np.ndarray) -> None:
+    """Mix every column of ``symbols`` into ``hashes``, uint64, one a column."""
+    n_rows, n_columns = symbols.shape
+    for row in range(n_rows):
+        source = symbols[row]
+        for column in range(uint64(n_columns)):
+            mixed = hashes[column] + uint64(source[column]) + uint64(0x9E3779B97F4A7C15)
+            mixed ^= mixed >> uint64(29)
+            hashes[column] = mixed * uint64(0xBF58476D1CE4E5B9)

@@ -61,6 +61,11 @@ class QuantisedTokens:
     token_rungs: np.ndarray
     most: int
 
+    def of_tokens(self, places: np.ndarray) -> QuantisedTokens:
+        """Those of the tokens at ``places``, in that order."""
+        symbols = np.ascontiguousarray(self.symbols[:, places])
+        return QuantisedTokens(symbols, self.token_rungs[:, places], self.most)
+
 
 def measure_channels(rows: np.ndarray, *, with_means: bool, with_scales: bool) -> ChannelScales:
     """Means and mean absolute deviations of the channels of ``(n_kv_heads, n_tokens, head_dim)``.

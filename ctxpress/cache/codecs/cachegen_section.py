@@ -2,6 +2,9 @@
 
 ::
 
+    u8     1 where tokens are copies of others, else 0
+    then three streams: (1, tokens behind the sinks) of 2 levels, 1 where a token is a copy, and
+    for each copy the low and the high byte of its original's place among tokens that are none
     keys, then values, each:
       i16  rung of the channels' least scale
       u8   rungs from there to the greatest scale
@@ -9,7 +12,7 @@
       where flag 1 is set: stream (1, n_kv_heads * head_dim) of rungs above the least,
                            stream of the same shape of means plus 127, 255 levels
       where flag 2 is set: stream of the same shape, 2 levels: rows that hold deltas
-      sinks, where the header has any, then all other tokens, each:
+      sinks, where the header has any, then all other tokens that are no copies, each:
         i16  rung of the tokens' least scale
         u8   rungs from there to the greatest scale
         u8   outermost symbol, 1 to 127
@@ -22,6 +25,7 @@ A stream is a u32 of its bytes, then as ``entropy`` describes. All integers are 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,11 +41,20 @@ from ctxpress.cache.codecs.cachegen_scales import LEAST_RUNG, MOST_RUNG
 from ctxpress.cache.codecs.entropy import decode_symbols, encode_symbols
 from ctxpress.errors import CorruptContainerError
 
-__all__ = ["SectionReader", "SectionWriter", "TensorStreams", "TokenStreams"]
+__all__ = [
+    "SectionReader",
+    "SectionStreams",
+    "SectionWriter",
+    "TensorStreams",
+    "TokenStreams",
+    "read_channels",
+    "read_token_rungs",
+]
 
 _TENSOR = struct.Struct("<hBB")
 _TOKENS = struct.Struct("<hBB")
 _LENGTH = struct.Struct("<I")
+_FLAG = struct.Struct("<B")
 _HAS_CHANNELS, _HAS_DELTAS = 1, 2
 
 
@@ -82,11 +95,26 @@ class TensorStreams:
         return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SectionStreams:
+    """A whole section; ``copies`` are three streams, or none."""
+
+    copies: tuple[memoryview, ...]
+    keys: TensorStreams
+    values: TensorStreams
+
+
 @dataclass(slots=True)
 class SectionWriter:
     """Collects the parts of a section in order."""
 
     parts: list[bytes] = field(default_factory=list)
+
+    def copies(self, streams: Sequence[bytes]) -> None:
+        """The streams that tell copied tokens; none where there are no copies."""
+        self.parts.append(bytes([1 if streams else 0]))
+        for data in streams:
+            self.parts += (_LENGTH.pack(len(data)), data)
 
     def tensor(self, channels: ChannelScales, deltas: np.ndarray | None) -> None:
         """The channels' scales and means, where the section names them, and the rows of deltas."""
@@ -123,11 +151,22 @@ class SectionReader:
     index: int
     place: int = 0
 
-    def tensor(self, n_runs: int) -> TensorStreams:
-        """The next tensor's streams.
+    def all(self, n_runs: int) -> SectionStreams:
+        """The section's streams; ``n_runs`` of tokens in each tensor.
 
-        :raises CorruptContainerError: a number is out of range or a stream is not whole.
+        :raises CorruptContainerError: a number is out of range, a stream is not whole, or
+            something stands behind the last one.
         """
+        (flag,) = self._unpack(_FLAG)
+        if flag > 1:
+            self._fail(f"flag {flag} for copies")
+        copies = tuple(self._stream() for _ in range(3 * flag))
+        keys, values = self._tensor(n_runs), self._tensor(n_runs)
+        if self.place != len(self.data):
+            self._fail(f"{len(self.data) - self.place} bytes behind the last stream")
+        return SectionStreams(copies=copies, keys=keys, values=values)
+
+    def _tensor(self, n_runs: int) -> TensorStreams:
         least, rungs, flags = self._unpack(_TENSOR)
         if flags & ~(_HAS_CHANNELS | _HAS_DELTAS):
             self._fail(f"flags {flags:#04x}")
@@ -140,11 +179,6 @@ class SectionReader:
         return TensorStreams(
             least_rung=least, rungs=rungs, scales=scales, means=means, deltas=deltas, runs=runs
         )
-
-    def end(self) -> None:
-        """:raises CorruptContainerError: something stands behind the last stream."""
-        if self.place != len(self.data):
-            self._fail(f"{len(self.data) - self.place} bytes behind the last stream")
 
     def _tokens(self, least_channel: int, most_channel: int) -> TokenStreams:
         least, rungs, most = self._unpack(_TOKENS)

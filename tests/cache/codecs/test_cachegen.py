@@ -9,11 +9,13 @@ import torch
 from ctxpress.cache import KVBlock, create_codec, decode_container
 from ctxpress.cache.calibration import Calibration
 from ctxpress.cache.codecs import cachegen_quantiser as quantiser
+from ctxpress.cache.codecs.cachegen_copies import decode_copies, encode_copies
 from ctxpress.cache.codecs.cachegen_levels import LEVELS
 from ctxpress.cache.codecs.cachegen_scales import LEAST_RUNG, MOST_RUNG, ladder
 from ctxpress.cache.codecs.cachegen_steps import CalibratedSteps, step_for_bits
+from ctxpress.cache.codecs.entropy import encode_symbols
 from ctxpress.cache.container import parse_header, read_section
-from ctxpress.errors import CodecError, ConfigError, CorruptContainerError
+from ctxpress.errors import CalibrationMissingError, ConfigError, CorruptContainerError
 from tests.attacks.forging import Forgery
 from tests.cache.codecs.calibrating import calibration_for
 from tests.cache.codecs.cases import make_block, relative_error, with_values
@@ -72,6 +74,31 @@ def test_deltas_are_taken_where_they_save_bytes_and_their_gain_is_told() -> None
 def test_deltas_are_left_out_where_tokens_are_unrelated() -> None:
     data = create_codec("cachegen-2").encode(make_block((2, 2, 256, 64)))
     assert parse_header(data).parameters["delta_saved_bytes"] == 0
+
+
+def test_tokens_that_repeat_are_named_instead_of_coded_again() -> None:
+    block = make_block((2, 2, 256, 64), position_start=256)
+    order = torch.arange(256) % 100
+    codec = create_codec("cachegen-2")
+    once = len(codec.encode(block))
+    repeated = with_values(block, block.keys[:, :, order], block.values[:, :, order])
+    data = codec.encode(repeated)
+    assert len(data) < 0.5 * once
+    assert described("cachegen-2", repeated)["symbols_copies"] > 0
+    found = codec.decode(data)
+    assert torch.equal(found.keys[:, :, 100:200], found.keys[:, :, :100])
+    assert relative_error(found.keys, repeated.keys) < 0.2
+    # Where keys repeat and values do not, nothing is a copy.
+    halves = with_values(block, block.keys[:, :, order], block.values)
+    assert "symbols_copies" not in described("cachegen-2", halves)
+
+
+def test_a_copy_before_its_original_is_refused() -> None:
+    streams = encode_copies(np.array([0, 1, 0, 1, 2, 2]))
+    assert decode_copies([memoryview(s) for s in streams], 6).tolist() == [0, 1, 0, 1, 2, 2]
+    streams[1] = encode_symbols(np.array([[0, 2, 2]], np.uint8), 256)  # 2 is not there yet
+    with pytest.raises(CorruptContainerError, match="before its original"):
+        decode_copies([memoryview(s) for s in streams], 6)
 
 
 def test_only_the_first_tokens_of_a_sequence_are_sinks() -> None:
@@ -175,7 +202,7 @@ def test_a_calibration_without_what_is_needed_is_refused_by_name(problem: str) -
         wrong = {"shape": np.ones((3, 2, 5)), "nan": np.full((3, 2, 16), np.nan), "step": [-1.0]}
         arrays[name] = np.asarray(wrong[problem], np.float32)
     match = "differ in shape" if problem == "shape" else name
-    with pytest.raises(CodecError, match=match):
+    with pytest.raises(ConfigError, match=match):
         create_codec("cachegen-auto", Calibration(arrays, {}))
 
 
@@ -189,16 +216,17 @@ def test_a_header_that_names_no_calibration_where_one_is_needed_is_refused() -> 
     calibration = calibration_for(block)
     forgery = Forgery.of(create_codec("cachegen-auto", calibration).encode(block))
     forgery.header["calibration"] = ""
-    with pytest.raises(CorruptContainerError, match="cannot be right"):
+    with pytest.raises(CalibrationMissingError, match="needs a calibration"):
         decode_container(forgery.build(), calibrations=[calibration])
 
 
 @pytest.mark.parametrize(
     ("at", "value", "message"),
     [
-        (4, b"\xff\x7f", "channel scales from rung 32767"),
-        (7, b"\x08", "flags 0x08"),
-        (8, b"\xff\xff\xff\xff", "a stream that is not whole"),
+        (4, b"\x02", "flag 2 for copies"),
+        (5, b"\xff\x7f", "channel scales from rung 32767"),
+        (8, b"\x08", "flags 0x08"),
+        (9, b"\xff\xff\xff\xff", "a stream that is not whole"),
     ],
 )
 def test_numbers_of_a_section_are_checked(at: int, value: bytes, message: str) -> None:

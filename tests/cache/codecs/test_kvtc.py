@@ -297,13 +297,13 @@ def test_levels_that_there_are_not_and_other_calibrations_are_refused() -> None:
         create_codec("kvtc", Calibration({}, {}))
     whole = calibration_for(make_block())
     missing = {name: a for name, a in whole.arrays.items() if name != "kvtc/0/basis"}
-    with pytest.raises(CodecError, match="lacks 'kvtc/0/basis'"):
+    with pytest.raises(ConfigError, match="lacks 'kvtc/0/basis'"):
         create_codec("kvtc", Calibration(missing, whole.facts))
     short = {**whole.arrays, "kvtc/0/mean": whole.arrays["kvtc/0/mean"][:-1]}
-    with pytest.raises(CodecError, match="do not fit each other: unit 0"):
+    with pytest.raises(ConfigError, match="do not fit each other: unit 0"):
         create_codec("kvtc", Calibration(short, whole.facts))
     fewer = {**whole.arrays, "kvtc/units": whole.arrays["kvtc/units"][:0]}
-    with pytest.raises(CodecError, match="do not fit each other"):
+    with pytest.raises(ConfigError, match="do not fit each other"):
         create_codec("kvtc", Calibration(fewer, whole.facts))
 
 

@@ -359,7 +359,7 @@ def encode_lanes(
         place -= uint64(2)
         words[place] = uint32(states[lane] & uint64(0xFFFFFFFF))
         words[place + one] = uint32(states[lane] >> uint64(32))
-    return np.int64(place)  # type: ignore[return-value]  # compiled code returns an int
+    return int(np.int64(place))
 
 
 @_compiled
@@ -392,7 +392,7 @@ def _decode_blocks(
             states[lane] = filled if need else state
             at += uint64(need)
         base += lanes + lanes
-    return np.int64(at)  # type: ignore[return-value]  # as above
+    return int(np.int64(at))
 
 
 @_compiled

@@ -191,7 +191,7 @@ def create(
 ) -> KvtcCodec:
     """See :class:`~ctxpress.cache.codec.CodecFactory`.
 
-    :raises CodecError: there is no calibration, or it has no level of this name.
+    :raises CalibrationMissingError: there is no calibration, or it has no level of this name.
     """
     if calibration is None:
         raise CalibrationMissingError(

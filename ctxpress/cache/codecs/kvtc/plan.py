@@ -12,7 +12,7 @@ from ctxpress.cache.codecs.entropy import SymbolTables
 from ctxpress.cache.codecs.kvtc.units import MAX_COMPONENTS, Unit
 from ctxpress.cache.container import KVLayout
 from ctxpress.cache.identity import KVIdentity
-from ctxpress.errors import CodecError, IdentityMismatchError
+from ctxpress.errors import CalibrationMissingError, CodecError, IdentityMismatchError
 
 __all__ = [
     "CENTRE",
@@ -103,15 +103,17 @@ class KvtcPlan:
 def load_plan(calibration: Calibration, level: str, *, device: torch.device) -> KvtcPlan:
     """The plan of ``level`` (a codec name such as ``kvtc-12x``) in ``calibration``.
 
-    :raises CodecError: the calibration holds no transform or no such level, or its arrays do not
-        fit each other.
+    :raises CalibrationMissingError: the calibration holds no transform, or no such level.
+    :raises CodecError: its arrays do not fit each other.
     """
     facts = calibration.facts
     names = str(facts.get("kvtc_levels", "")).split(",")
     wanted = str(facts.get("kvtc_default", "")) if level == DEFAULT_LEVEL else level
     if wanted not in names or not wanted:
         known = f"it has {', '.join(names)}" if names != [""] else "it was made for other codecs"
-        raise CodecError(f"the calibration has no level {level!r}; {known}")
+        raise CalibrationMissingError(
+            f"the calibration has no level {level!r}; {known}", sha256=calibration.sha256
+        )
     try:
         return _plan(calibration, names.index(wanted), device)
     except KeyError as error:
