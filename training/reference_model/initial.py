@@ -32,8 +32,11 @@ def place_heads(model: Any, shape: Shape) -> None:
     """Place look-back heads into the first layer and induction heads into two later ones.
 
     All embeddings get one dimension of the same value: what is multiplied with it does not depend
-    on the token. Embeddings are as large as what layers soon add to them.
+    on the token. Embeddings are as large as what layers soon add to them. Raises ValueError where
+    a head is wider than the model.
     """
+    if shape.head_dim > shape.hidden:
+        raise ValueError(f"head_dim {shape.head_dim} is more than hidden {shape.hidden}")
     model.model.embed_tokens.weight.normal_(0, _EMBEDDING_STD)
     model.model.embed_tokens.weight[:, 0] = _CONSTANT * _EMBEDDING_STD
     model.model.norm.weight.fill_(_FINAL_GAIN)
