@@ -14,6 +14,9 @@ from ctxpress.errors import ModelError
 from ctxpress.evaluation.kv_tasks import KINDS, TaskKind, generate_tasks
 from ctxpress.evaluation.kv_words import LABELS, NAMES, VALUES
 
+# Torch trains and answers here, on machines that may be busy.
+pytestmark = pytest.mark.timeout(300)
+
 LIMIT_BYTES = 25_000_000
 
 

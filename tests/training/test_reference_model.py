@@ -31,6 +31,9 @@ from training.reference_model.rows import ANSWER_WEIGHT, Phase, RowMaker
 from training.reference_model.texts import load_texts
 from training.reference_model.tokenizer import train_tokenizer
 
+# Torch trains and answers here, on machines that may be busy.
+pytestmark = pytest.mark.timeout(300)
+
 SHAPE = Shape(hidden=32, layers=2, heads=4, kv_heads=2, head_dim=8, intermediate=48)
 PHASES = (Phase(1.0, ((96, 1.0),), (2, 3), (("retrieval", 0.5), ("text", 0.2), ("repeat", 0.3))),)
 SENTENCES = [
