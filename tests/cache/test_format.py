@@ -69,6 +69,6 @@ def test_the_page_names_the_limits_and_the_codecs_that_there_are() -> None:
     ):
         assert f"{number:,}" in PAGE
     described = PAGE.split("## 4. Codecs")[1]
-    for name in ("raw", "int8", "int4"):
-        assert name in BUILTIN_CODECS
-        assert f"`{name}`" in described
+    for name in BUILTIN_CODECS:
+        family = name.split("-")[0]
+        assert f"`{name}`" in described or f"`{family}" in described, name
