@@ -18,6 +18,7 @@ from ctxpress.errors import CorruptContainerError
 __all__ = ["MAX_TOKENS", "decode_copies", "encode_copies", "find_copies"]
 
 MAX_TOKENS = 2**16  # places are two bytes
+_HASHED_ROWS = 32  # of a part, spread over it: symbols decide, hashes only propose
 _LEAST_SHARE = 1 / 32  # of tokens: fewer copies would hardly pay for their flags
 
 
@@ -32,12 +33,12 @@ def find_copies(parts: Sequence[np.ndarray]) -> np.ndarray | None:
         return None
     hashes = np.zeros(n_tokens, np.uint64)
     for part in parts:
-        kernels.add_hashes(part, hashes)
+        kernels.add_hashes(part[:: max(1, len(part) // _HASHED_ROWS)], hashes)
     _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
     originals = first[group.reshape(-1)]
     if np.count_nonzero(originals != np.arange(n_tokens)) < _LEAST_SHARE * n_tokens:
         return None
-    same = np.ones(n_tokens, bool)  # hashes say so; symbols decide
+    same = np.ones(n_tokens, bool)
     for part in parts:
         same &= (part == part[:, originals]).all(axis=0)
     originals = np.where(same, originals, np.arange(n_tokens))

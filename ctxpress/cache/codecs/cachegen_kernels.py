@@ -5,11 +5,10 @@ A head's tokens become rows of bytes, and bytes are transposed eight by eight in
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import numpy as np
-from numba import float32, njit, uint8, uint64
+from numba import float32, uint8, uint64
+
+from ctxpress.cache.codecs.entropy.compiling import compiled
 
 __all__ = [
     "add_hashes",
@@ -21,15 +20,8 @@ __all__ = [
     "symbols_of",
 ]
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
-
-def _compiled(function: _Function) -> _Function:
-    compiled: _Function = njit(nogil=True, cache=True)(function)
-    return compiled
-
-
-@_compiled
+@compiled
 def channel_means(rows: np.ndarray) -> np.ndarray:
     """Means over tokens of float32 ``(n_heads, n_tokens, head_dim)``."""
     n_heads, n_tokens, head_dim = rows.shape
@@ -42,7 +34,7 @@ def channel_means(rows: np.ndarray) -> np.ndarray:
     return means
 
 
-@_compiled
+@compiled
 def channel_deviations(rows: np.ndarray, means: np.ndarray) -> np.ndarray:
     """Mean absolute differences from ``means``, over tokens."""
     n_heads, n_tokens, head_dim = rows.shape
@@ -55,7 +47,7 @@ def channel_deviations(rows: np.ndarray, means: np.ndarray) -> np.ndarray:
     return deviations
 
 
-@_compiled
+@compiled
 def largest_units(rows: np.ndarray, means: np.ndarray, inverse: np.ndarray) -> np.ndarray:
     """The largest ``|row - mean| * inverse`` of each head and token."""
     n_heads, n_tokens, head_dim = rows.shape
@@ -79,7 +71,7 @@ def largest_units(rows: np.ndarray, means: np.ndarray, inverse: np.ndarray) -> n
     return largest
 
 
-@_compiled
+@compiled
 def symbols_of(
     rows: np.ndarray, means: np.ndarray, inverse: np.ndarray, tokens: np.ndarray, most: int
 ) -> np.ndarray:
@@ -99,7 +91,7 @@ def symbols_of(
     return symbols
 
 
-@_compiled
+@compiled
 def fill_from_symbols(
     symbols: np.ndarray,
     most: int,
@@ -122,7 +114,7 @@ def fill_from_symbols(
                 out[head, token, dim] = value + means[head, dim]
 
 
-@_compiled
+@compiled
 def _transpose(source: np.ndarray, target: np.ndarray) -> None:
     """``target[j, i] = source[i, j]`` of bytes."""
     n_rows, n_columns = source.shape
@@ -174,7 +166,7 @@ def _transpose(source: np.ndarray, target: np.ndarray) -> None:
             tall[base + 6, place], tall[base + 7, place] = a6, a7
 
 
-@_compiled
+@compiled
 def delta_gains(symbols: np.ndarray, group: int, n_groups: int) -> np.ndarray:
     """Variance of symbols over that of differences from anchors, of each row's first groups."""
     n_rows = symbols.shape[0]
@@ -195,7 +187,7 @@ def delta_gains(symbols: np.ndarray, group: int, n_groups: int) -> np.ndarray:
     return gains
 
 
-@_compiled
+@compiled
 def add_hashes(symbols: np.ndarray, hashes: np.ndarray) -> None:
     """Mix every column of ``symbols`` into ``hashes``, uint64, one a column."""
     n_rows, n_columns = symbols.shape

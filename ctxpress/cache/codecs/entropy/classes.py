@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 import numpy as np
 
+from ctxpress.cache.codecs.entropy import pricing_kernels as pricing
 from ctxpress.cache.codecs.entropy.tables import SymbolTables, static_tables
 
 __all__ = [
@@ -31,11 +31,8 @@ _SYMBOLS_A_CLASS = 4096
 _MOST_CLASSES = 8
 _ROUNDS = 2
 _GOOD_ENOUGH = 1.002  # static tables this near to the bins' own: nothing is left to learn
-_RARE = 4096  # one symbol in so many may be left out at each end of a class
-_OUTLIER_BITS = 24.0
 _NO_WEIGHTS = np.empty((0, 0))
 RUNGS = 241
-_GROUP_TOLERANCE = 1.003  # larger groups decode faster; this much larger a stream is no matter
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,16 +78,16 @@ class RowClasses:
         """How many groups there are in all."""
         return int(self.segments(n_columns)[-1])
 
-    def frequencies(self, kernels: Any) -> list[np.ndarray]:
+    def frequencies(self) -> list[np.ndarray]:
         """The frequencies of each class's groups."""
         return [
-            kernels.group_frequencies(table, int(group))
+            pricing.group_frequencies(table, int(group))
             for table, group in zip(self.tables, self.groups, strict=True)
         ]
 
 
 @lru_cache(maxsize=1)
-def _ladder() -> np.ndarray:
+def ladder() -> np.ndarray:
     """The weights that a byte can name: ``floor(2 ** (byte / 20))``; uint32."""
     rungs, weight = [], 1
     for byte in range(RUNGS):
@@ -104,19 +101,11 @@ def _ladder() -> np.ndarray:
 
 def weights_of_bytes(data: np.ndarray) -> np.ndarray:
     """The weights, 1 to 4,096, that bytes of a stream name; uint32. All are below RUNGS."""
-    weights: np.ndarray = _ladder()[data]
+    weights: np.ndarray = ladder()[data]
     return weights
 
 
-def bytes_of_weights(counts: np.ndarray) -> np.ndarray:
-    """The bytes whose weights are nearest to ``counts``, of which the largest becomes 4,096."""
-    share = np.maximum(counts / counts.max(), 2.0**-12)
-    rungs: np.ndarray = np.rint(20 * (12 + np.log2(share))).astype(np.uint8)
-    return rungs
-
-
 def choose_classes(
-    kernels: Any,
     shape: tuple[int, int],
     counts: np.ndarray,
     given: SymbolTables | None,
@@ -135,26 +124,25 @@ def choose_classes(
         kept, of_rows = np.unique(row_tables, return_inverse=True)
         indices = tuple(int(table) for table in kept)
         option = _Option(SOURCE_ROWS, indices, of_rows.reshape(-1), given.weights[kept][:, used])
-        return _finished(kernels, shape[1], trimmed, used.start, option)
+        return _finished(shape[1], trimmed, used.start, option)
     most = max(1, min(_MOST_CLASSES, shape[0] * shape[1] // _SYMBOLS_A_CLASS))
     if most == 1:
         bins, sums = np.zeros(shape[0], np.int64), everything[None, used]
     else:
-        levels = np.arange(used.start, used.stop, dtype=np.float32)
-        bins = _bins(trimmed, np.abs(levels - (n_levels - 1) // 2) / shape[1])
-        sums = kernels.sums_of_classes(trimmed, bins, int(bins.max()) + 1)
+        bins = pricing.bins_of_rows(trimmed, (n_levels - 1) // 2 - used.start, shape[1])
+        sums = pricing.sums_of_classes(trimmed, bins, int(bins.max()) + 1)
     static = static_tables(n_levels).weights[:, used]
     static_bits = _static_bits(n_levels)[used]
-    options = [_from_family(kernels, SOURCE_STATIC, static, static_bits, sums, bins, most)]
+    options = [_from_family(SOURCE_STATIC, static, static_bits, sums, bins, most)]
     if given is not None:
         weights = given.weights[:, used]
         bits = _bits_of(weights)
-        options.append(_from_family(kernels, SOURCE_GIVEN, weights, bits, sums, bins, most))
+        options.append(_from_family(SOURCE_GIVEN, weights, bits, sums, bins, most))
     if most > 1 and options[0].bits > _GOOD_ENOUGH * _own_bits(sums):
-        options.append(_clustered(kernels, trimmed, options[0].of_rows, most))
+        options.append(_clustered(trimmed, options[0].of_rows, most))
     options.append(_in_one(everything[used], shape[0]))
     cheapest = min(options, key=lambda option: option.bits)
-    return _finished(kernels, shape[1], trimmed, used.start, cheapest)
+    return _finished(shape[1], trimmed, used.start, cheapest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +152,6 @@ class _Option:
     of_rows: np.ndarray
     weights: np.ndarray  # (n_classes, symbols that occur), of families
     bits: float = 0.0  # about what symbols, classes and tables cost
-
-
-def _bins(counts: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """A bin of each row by its mean distance from the centre, four to a factor of 2, from 0 on."""
-    mean = np.log2(counts @ distances + 2.0**-8)
-    bins: np.ndarray = np.unique(np.rint(4 * mean), return_inverse=True)[1].reshape(-1)
-    return bins
 
 
 def _bits_of(weights: np.ndarray) -> np.ndarray:
@@ -185,7 +166,6 @@ def _static_bits(n_levels: int) -> np.ndarray:
 
 
 def _from_family(
-    kernels: Any,
     source: int,
     weights: np.ndarray,
     symbol_bits: np.ndarray,
@@ -196,23 +176,23 @@ def _from_family(
     """The cheapest tables of a family for bins of rows; naming a table is part of the price."""
     bits = sums @ symbol_bits
     sizes = np.bincount(bins, minlength=len(sums))
-    kept, of_bins = kernels.cheapest_tables(bits, sizes, most, _ROUNDS)
+    kept, of_bins = pricing.cheapest_tables(bits, sizes, most, _ROUNDS)
     cost = float(bits[np.arange(len(sums)), kept[of_bins]].sum())
     of_rows = of_bins[bins]
     indices = tuple(int(table) for table in kept)
     return _Option(source, indices, of_rows, weights[kept], cost + _head_bits(of_rows, len(kept)))
 
 
-def _clustered(kernels: Any, counts: np.ndarray, start: np.ndarray, most: int) -> _Option:
+def _clustered(counts: np.ndarray, start: np.ndarray, most: int) -> _Option:
     """Rows in clusters by what their symbols cost with the clusters' own tables (k-means)."""
     of_rows, n_classes = start, int(start.max()) + 1
     ones = np.ones(len(counts), np.int64)
     for _ in range(_ROUNDS):
-        sums = kernels.sums_of_classes(counts, of_rows, n_classes)
+        sums = pricing.sums_of_classes(counts, of_rows, n_classes)
         bits = counts @ _bits_of(sums + np.float32(0.1))
-        kept, of_rows = kernels.cheapest_tables(bits, ones, most, _ROUNDS)
+        kept, of_rows = pricing.cheapest_tables(bits, ones, most, _ROUNDS)
         n_classes = len(kept)
-    sums = kernels.sums_of_classes(counts, of_rows, n_classes)
+    sums = pricing.sums_of_classes(counts, of_rows, n_classes)
     total_bits = _own_bits(sums) + _head_bits(of_rows, n_classes)
     return _Option(SOURCE_STREAM, (0,) * n_classes, of_rows, _NO_WEIGHTS, total_bits)
 
@@ -238,57 +218,35 @@ def _head_bits(of_rows: np.ndarray, n_classes: int) -> float:
 
 
 def _finished(
-    kernels: Any, n_columns: int, counts: np.ndarray, first: int, option: _Option
+    n_columns: int, counts: np.ndarray, first: int, option: _Option
 ) -> tuple[RowClasses, float]:
     """The classes of an option with their ranges and groups, and the bits of all but a few."""
     n_classes = len(option.indices)
     of_rows = option.of_rows.astype(np.int64)
-    sums = kernels.sums_of_classes(counts, of_rows, n_classes)
-    has_outliers = False
-    lows, widths, groups = (np.empty(n_classes, np.int64) for _ in range(3))
-    tables, ladder_bytes, bits = [], [], 0.0
-    if option.source in (SOURCE_STATIC, SOURCE_STREAM, SOURCE_GIVEN):
-        bits = _head_bits(option.of_rows, n_classes)
-    for kind in range(n_classes):
-        best = np.inf
-        for low, high in _ranges(sums[kind]):
-            total = sums[kind, low:high]
-            rungs = bytes_of_weights(total)
-            own = option.source == SOURCE_STREAM
-            weights = weights_of_bytes(rungs) if own else option.weights[kind, low:high]
-            prices = kernels.price_groups(weights, total, n_columns, MAX_GROUP)
-            prices += float(sums[kind].sum() - total.sum()) * _OUTLIER_BITS + 8 * own * (high - low)
-            if prices.min() < best * _GROUP_TOLERANCE:
-                best = prices.min()
-                group = 1 + np.flatnonzero(prices <= best * _GROUP_TOLERANCE)[-1]
-                chosen = (first + low, high - low, group, weights, rungs)
-        lows[kind], widths[kind], groups[kind] = chosen[:3]
-        tables.append(chosen[3])
-        ladder_bytes.append(chosen[4])
-        bits += best
-        has_outliers |= bool(sums[kind].sum() > sums[kind, chosen[0] - first :][: chosen[1]].sum())
+    sums = pricing.sums_of_classes(counts, of_rows, n_classes)
+    own = option.source == SOURCE_STREAM
+    given = np.zeros((0, 0), np.uint32) if own else np.ascontiguousarray(option.weights, np.uint32)
+    ranges, prices, rungs, n_outliers = pricing.finish_classes(
+        sums, given, ladder(), n_columns, MAX_GROUP
+    )
+    lows, widths, groups = ranges[:, 0], ranges[:, 1], ranges[:, 2]
+    ladder_bytes = [rungs[k, low : low + width] for k, (low, width, _) in enumerate(ranges)]
+    tables = [
+        weights_of_bytes(ladder_bytes[k]) if own else given[k, low : low + width]
+        for k, (low, width, _) in enumerate(ranges)
+    ]
+    bits = float(prices.sum())
+    if option.source != SOURCE_ROWS:
+        bits += _head_bits(of_rows, n_classes)
     classes = RowClasses(
         source=option.source,
         indices=option.indices,
-        lows=lows,
-        widths=widths,
-        groups=groups,
+        lows=lows + first,
+        widths=widths.copy(),
+        groups=groups.copy(),
         tables=tuple(tables),
         of_rows=of_rows,
         ladder_bytes=tuple(ladder_bytes),
-        has_outliers=has_outliers,
+        has_outliers=n_outliers > 0,
     )
-    return classes, float(bits)
-
-
-def _ranges(counts: np.ndarray) -> list[tuple[int, int]]:
-    """All symbols that occur, and those without tails too rare to be worth a place in tables."""
-    present = np.flatnonzero(counts)
-    if present.size == 0:
-        return [(0, 1)]
-    whole = (int(present[0]), int(present[-1]) + 1)
-    total = float(counts.sum()) / _RARE
-    low = int(np.searchsorted(np.cumsum(counts), total, side="right"))
-    high = len(counts) - int(np.searchsorted(np.cumsum(counts[::-1]), total, side="right"))
-    inner = (max(low, whole[0]), min(high, whole[1]))
-    return [whole] if inner == whole or inner[0] >= inner[1] else [whole, inner]
+    return classes, bits

@@ -8,189 +8,33 @@ All arithmetic is on integers: every machine gets the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types, uint8, uint32, uint64
+from numba import types, uint8, uint32, uint64
 from numba.extending import intrinsic
+
+from ctxpress.cache.codecs.entropy.compiling import compiled
+from ctxpress.cache.codecs.entropy.pricing_kernels import TABLE_BITS, TABLE_SIZE
 
 __all__ = [
     "TABLE_SIZE",
-    "cheapest_tables",
     "decode_lanes",
     "decode_table",
     "encode_lanes",
     "expand_groups",
-    "group_frequencies",
-    "histograms",
     "inverses_of_frequencies",
     "list_outliers",
     "pack_groups",
     "place_outliers",
-    "price_groups",
     "starts_of",
-    "sums_of_classes",
 ]
 
-TABLE_BITS = 12
-TABLE_SIZE = 1 << TABLE_BITS
 _LOW = 1 << 31
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _compiled(function: _Function) -> _Function:
-    compiled: _Function = njit(nogil=True, cache=True)(function)
-    return compiled
-
-
-@_compiled
-def histograms(symbols: np.ndarray, n_levels: int) -> np.ndarray:
-    """How often each row holds each symbol: ``(n_rows, n_levels)`` float32.
-
-    A row with a symbol that is not below ``n_levels`` has a sum below ``n_columns``.
-    """
-    n_rows, n_columns = symbols.shape
-    counts = np.empty((n_rows, n_levels), np.float32)
-    # Two counters a symbol, since equal neighbours would wait for each other's sum.
-    even, odd = np.zeros(256, np.uint32), np.zeros(256, np.uint32)
-    for row in range(n_rows):
-        source = symbols[row]
-        for pair in range(uint64(n_columns // 2)):
-            even[source[pair + pair]] += uint32(1)
-            odd[source[pair + pair + uint64(1)]] += uint32(1)
-        if n_columns % 2:
-            even[source[n_columns - 1]] += uint32(1)
-        for symbol in range(n_levels):
-            counts[row, symbol] = np.float32(even[symbol] + odd[symbol])
-            even[symbol] = uint32(0)
-            odd[symbol] = uint32(0)
-    return counts
-
-
-@_compiled
-def sums_of_classes(counts: np.ndarray, of_rows: np.ndarray, n_classes: int) -> np.ndarray:
-    """``counts`` of the rows of each class together: float32 ``(n_classes, n_levels)``."""
-    sums = np.zeros((n_classes, counts.shape[1]), np.float32)
-    for row in range(counts.shape[0]):
-        for level in range(counts.shape[1]):
-            sums[of_rows[row], level] += counts[row, level]
-    return sums
-
-
-@_compiled
-def cheapest_tables(
-    bits: np.ndarray, sizes: np.ndarray, most: int, n_rounds: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The table of each bin of ``sizes`` rows, by its bits and those of naming it in each row.
-
-    ``bits``: float32 ``(n_bins, n_tables)``. At most ``most`` tables are used. Returns the tables
-    used, rising, and each bin's place among them.
-    """
-    n_bins, n_tables = bits.shape
-    chosen = np.empty(n_bins, np.int64)
-    for index in range(n_bins):
-        chosen[index] = bits[index].argmin()
-    total = sizes.sum()
-    for _ in range(n_rounds):
-        rows = np.zeros(n_tables, np.int64)
-        for index in range(n_bins):
-            rows[chosen[index]] += sizes[index]
-        popular = np.argsort(-rows, kind="mergesort")[:most]
-        allowed = popular[rows[popular] > 0]
-        name_bits = np.log2(total / rows[allowed])
-        for index in range(n_bins):
-            best = np.inf
-            for place in range(allowed.size):
-                cost = bits[index, allowed[place]] + sizes[index] * name_bits[place]
-                if cost < best:
-                    best = cost
-                    chosen[index] = allowed[place]
-    used = np.zeros(n_tables, np.bool_)
-    for index in range(n_bins):
-        used[chosen[index]] = True
-    kept = np.flatnonzero(used)
-    places = np.cumsum(used) - 1
-    return kept, places[chosen]
-
-
-@_compiled
-def group_frequencies(weights: np.ndarray, group: int) -> np.ndarray:  # noqa: C901  (one loop each)
-    """Frequencies of ``group`` symbols taken together: uint32 ``(n_symbols ** group,)``.
-
-    The first symbol of a group is its lowest digit. ``weights`` are uint32 of at most 4,096, and a
-    group is as likely as the product of its symbols. The sum is 4,095: one slot stays free, so that
-    no frequency needs thirteen bits. What is possible at all gets at least 1.
-    """
-    n_symbols = weights.size
-    size = n_symbols**group
-    products = np.empty(size, np.uint64)
-    total = uint64(0)
-    for index in range(size):
-        product, rest = uint64(1), index
-        for _ in range(group):
-            product *= uint64(weights[rest % n_symbols])
-            rest //= n_symbols
-        products[index] = product
-        total += product
-    # The rare ones first: what is left is shared by those that get more than 1.
-    slots = uint64(TABLE_SIZE - 1)
-    large, n_small = uint64(0), uint64(0)
-    for index in range(size):
-        if products[index] * slots > total:
-            large += products[index]
-        elif products[index] > 0:
-            n_small += uint64(1)
-    left = slots - n_small
-    frequencies = np.zeros(size, np.uint32)
-    used, largest = uint64(0), 0
-    for index in range(size):
-        product = products[index]
-        if product * slots > total:
-            frequencies[index] = uint32(max(uint64(1), product * left // large))
-        elif product > 0:
-            frequencies[index] = uint32(1)
-        used += uint64(frequencies[index])
-        if frequencies[index] > frequencies[largest]:
-            largest = index
-    while used > slots:  # a share below 1 was rounded up
-        for index in range(size):
-            if used > slots and frequencies[index] > 1:
-                frequencies[index] -= uint32(1)
-                used -= uint64(1)
-    frequencies[largest] += uint32(slots - used)
-    return frequencies
-
-
-@_compiled
-def price_groups(weights: np.ndarray, counts: np.ndarray, n_columns: int, most: int) -> np.ndarray:
-    """Bits that symbols of ``counts`` cost in groups of 1, 2, … at most ``most``: float64.
-
-    Infinite where a group has more than 256 combinations. Symbols of a group count as independent.
-    """
-    bits = np.full(most, np.inf)
-    n_symbols = counts.sum()
-    likely = counts / n_symbols
-    together = np.ones(1)
-    for group in range(1, most + 1):
-        if weights.size**group > 256:
-            break
-        before = together
-        together = np.empty(before.size * weights.size)
-        for digit in range(weights.size):
-            together[digit * before.size : (digit + 1) * before.size] = before * likely[digit]
-        frequencies = group_frequencies(weights, group)
-        total = 0.0
-        for index in range(together.size):
-            if together[index] > 0.0:
-                total += together[index] * (12.0 - np.log2(np.float64(frequencies[index])))
-        padded = ((n_columns + group - 1) // group) * group / n_columns
-        bits[group - 1] = total / group * padded * n_symbols
-    return bits
-
-
-@_compiled
+@compiled
 def starts_of(frequencies: np.ndarray) -> np.ndarray:
     """What the encoder needs of each group: ``start << 16 | frequency``, uint32."""
     packed = np.zeros(256, np.uint32)
@@ -201,7 +45,7 @@ def starts_of(frequencies: np.ndarray) -> np.ndarray:
     return packed
 
 
-@_compiled
+@compiled
 def decode_table(frequencies: np.ndarray, table: np.ndarray) -> None:
     """Fill ``table``, uint32 ``(4096,)``: ``group << 24 | offset << 12 | frequency`` a slot.
 
@@ -218,7 +62,7 @@ def decode_table(frequencies: np.ndarray, table: np.ndarray) -> None:
         slot += 1
 
 
-@_compiled
+@compiled
 def pack_groups(
     symbols: np.ndarray,
     order: np.ndarray,
@@ -235,52 +79,39 @@ def pack_groups(
     Symbols outside their class become its nearest one.
     """
     n_columns = symbols.shape[1]
-    place = 0
+    digits, scaled = np.empty(256, np.uint32), np.empty(256, np.uint32)
+    place, last = 0, -1
     for row in order:
         kind = classes[row]
         low, width, group = lows[kind], widths[kind], groups[kind]
         n_groups = (n_columns + group - 1) // group
+        if kind != last:
+            last = kind
+            for symbol in range(256):
+                digits[symbol] = uint32(min(max(symbol - low, 0), width - 1))
+                scaled[symbol] = digits[symbol] * uint32(width)
         source, table = symbols[row], starts[kind]
         target = packed[place : place + n_groups]
         place += n_groups
-        whole = n_columns // group
+        whole = 0
         if group == 1:
-            _pack_ones(source, low, width, table, target)
+            whole = n_columns
+            for column in range(uint64(n_columns)):
+                target[column] = table[digits[source[column]]]
         elif group == 2:
-            _pack_pairs(source, low, width, table, target[:whole])
-        else:
-            whole = 0
-        for number in range(0 if group > 2 else whole, n_groups):
+            whole = n_columns // 2
+            for pair in range(uint64(whole)):
+                at = pair + pair
+                target[pair] = table[digits[source[at]] + scaled[source[at + uint64(1)]]]
+        for number in range(whole, n_groups):
             index, scale = np.int64(0), np.int64(1)
             for column in range(number * group, (number + 1) * group):
-                symbol = fillers[kind]
+                digit = fillers[kind]
                 if column < n_columns:
-                    symbol = np.int64(source[column]) - low
-                index += min(max(symbol, 0), width - 1) * scale
+                    digit = np.int64(digits[source[column]])
+                index += digit * scale
                 scale *= width
             target[number] = table[index]
-
-
-@_compiled
-def _pack_ones(
-    source: np.ndarray, low: int, width: int, table: np.ndarray, target: np.ndarray
-) -> None:
-    most = np.int32(width - 1)
-    for column in range(uint64(target.size)):
-        symbol = min(max(np.int32(source[column]) - np.int32(low), np.int32(0)), most)
-        target[column] = table[uint32(symbol)]
-
-
-@_compiled
-def _pack_pairs(
-    source: np.ndarray, low: int, width: int, table: np.ndarray, target: np.ndarray
-) -> None:
-    most, offset, scale = np.int32(width - 1), np.int32(low), np.int32(width)
-    for pair in range(uint64(target.size)):
-        at = pair + pair
-        first = min(max(np.int32(source[at]) - offset, np.int32(0)), most)
-        second = min(max(np.int32(source[at + uint64(1)]) - offset, np.int32(0)), most)
-        target[pair] = table[uint32(second * scale + first)]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -296,7 +127,7 @@ def _high_product(typing_context: Any, one: Any, other: Any) -> Any:
     return types.uint64(types.uint64, types.uint64), generate
 
 
-@_compiled
+@compiled
 def inverses_of_frequencies() -> tuple[np.ndarray, np.ndarray]:
     """What a state is multiplied with and shifted by, instead of divided; of all frequencies.
 
@@ -319,7 +150,7 @@ def inverses_of_frequencies() -> tuple[np.ndarray, np.ndarray]:
     return inverses, shifts
 
 
-@_compiled
+@compiled
 def encode_lanes(
     packed: np.ndarray, n_lanes: int, words: np.ndarray, inverses: np.ndarray, shifts: np.ndarray
 ) -> int:
@@ -362,7 +193,7 @@ def encode_lanes(
     return int(np.int64(place))
 
 
-@_compiled
+@compiled
 def _decode_blocks(
     words: np.ndarray,
     place: int,
@@ -395,7 +226,7 @@ def _decode_blocks(
     return int(np.int64(at))
 
 
-@_compiled
+@compiled
 def decode_lanes(
     words: np.ndarray, n_lanes: int, segments: np.ndarray, tables: np.ndarray, out: np.ndarray
 ) -> int:
@@ -430,14 +261,14 @@ def decode_lanes(
     return _finish_lanes(words, place, states, out.size)
 
 
-@_compiled
+@compiled
 def _decoded_one(state: int, table: np.ndarray) -> tuple[int, int]:
     entry = uint64(table[state & uint64(TABLE_SIZE - 1)])
     low12, bits = uint64(0xFFF), uint64(TABLE_BITS)
     return (entry & low12) * (state >> bits) + ((entry >> bits) & low12), entry
 
 
-@_compiled
+@compiled
 def _finish_lanes(words: np.ndarray, place: int, states: np.ndarray, n_groups: int) -> int:
     """Whether every lane ends as it began, and the words with them; as :func:`decode_lanes`."""
     n_lanes = states.size
@@ -455,7 +286,7 @@ def _finish_lanes(words: np.ndarray, place: int, states: np.ndarray, n_groups: i
     return 0 if place == words.size else 2
 
 
-@_compiled
+@compiled
 def expand_groups(
     grouped: np.ndarray,
     order: np.ndarray,
@@ -468,6 +299,8 @@ def expand_groups(
     """Write the symbols of ``grouped``, rows in ``order``, to their rows of ``out``, uint8."""
     n_columns = out.shape[1]
     digits = np.empty((4, 256), np.uint8)
+    pairs = np.empty(256, np.uint16)
+    both = pairs.view(np.uint8)  # in the machine's own order, as rows of symbols are
     last, place = -1, 0
     for row in order:
         kind = classes[row]
@@ -479,6 +312,7 @@ def expand_groups(
                 for digit in range(group):
                     digits[digit, index] = uint8(lows[kind] + rest % widths[kind])
                     rest //= widths[kind]
+                both[2 * index], both[2 * index + 1] = digits[0, index], digits[1, index]
         n_groups = (n_columns + group - 1) // group
         source, target = grouped[place : place + n_groups], out[row]
         place += n_groups
@@ -487,17 +321,17 @@ def expand_groups(
                 target[column] = digits[0, source[column]]
             continue
         whole = 0
-        if group == 2:
+        if group == 2 and n_columns % 2 == 0:
             whole = n_columns // 2
+            wide = target.view(np.uint16)
             for pair in range(uint64(whole)):
-                target[pair + pair] = digits[0, source[pair]]
-                target[pair + pair + uint64(1)] = digits[1, source[pair]]
+                wide[pair] = pairs[source[pair]]
         for number in range(whole, n_groups):
             for digit in range(min(group, n_columns - number * group)):
                 target[number * group + digit] = digits[digit, source[number]]
 
 
-@_compiled
+@compiled
 def _any_outside(row: np.ndarray, low: int, reach: int) -> bool:
     """Whether a symbol is not ``low`` to ``low + reach``; without branches, so as vectors."""
     found = uint8(0)
@@ -506,7 +340,7 @@ def _any_outside(row: np.ndarray, low: int, reach: int) -> bool:
     return bool(found)
 
 
-@_compiled
+@compiled
 def list_outliers(
     symbols: np.ndarray, classes: np.ndarray, lows: np.ndarray, widths: np.ndarray
 ) -> np.ndarray:
@@ -542,7 +376,7 @@ def list_outliers(
     return out[:size].copy()
 
 
-@_compiled
+@compiled
 def place_outliers(data: np.ndarray, n_levels: int, flat: np.ndarray) -> bool:
     """Write what :func:`list_outliers` listed into ``flat``; whether it was a whole list."""
     at, last = 0, np.int64(-1)

@@ -54,7 +54,7 @@ class _Lanes:
             raise CorruptContainerError("the words of a rANS stream end early")
         classes = stream.classes
         tables = np.empty((len(classes.tables), kernels.TABLE_SIZE), np.uint32)
-        for table, frequencies in zip(tables, classes.frequencies(kernels), strict=True):
+        for table, frequencies in zip(tables, classes.frequencies(), strict=True):
             kernels.decode_table(frequencies, table)
         counts = np.diff(classes.segments(shape[1]))
         kinds = np.repeat(np.arange(len(counts)), counts)

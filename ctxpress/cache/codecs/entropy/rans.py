@@ -20,11 +20,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from ctxpress.cache.codecs.entropy import packing
+from ctxpress.cache.codecs.entropy import kernels, packing
 from ctxpress.cache.codecs.entropy.classes import (
     MAX_CLASSES,
     MAX_GROUP,
@@ -37,8 +36,9 @@ from ctxpress.cache.codecs.entropy.classes import (
     choose_classes,
     weights_of_bytes,
 )
+from ctxpress.cache.codecs.entropy.pricing_kernels import histograms
 from ctxpress.cache.codecs.entropy.tables import SymbolTables, static_tables
-from ctxpress.errors import CodecError, CorruptContainerError, MissingDependencyError
+from ctxpress.errors import CodecError, CorruptContainerError
 
 __all__ = [
     "ParsedStream",
@@ -79,7 +79,7 @@ def count_symbols(symbols: np.ndarray, n_levels: int) -> np.ndarray:
 
     :raises CodecError: a symbol is not below ``n_levels``.
     """
-    counts: np.ndarray = _kernels().histograms(symbols, n_levels)
+    counts: np.ndarray = histograms(symbols, n_levels)
     if symbols.size and counts.sum(axis=1).min() < symbols.shape[1]:
         raise CodecError(f"a symbol is not below n_levels {n_levels}")
     return counts
@@ -92,7 +92,7 @@ def plan_stream(
     row_tables: np.ndarray | None = None,
 ) -> StreamPlan:
     """The cheapest classes for rows with these ``counts``."""
-    classes, n_bits = choose_classes(_kernels(), shape, counts, tables, row_tables)
+    classes, n_bits = choose_classes(shape, counts, tables, row_tables)
     n_groups = classes.n_groups(shape[1])
     # A lane costs four bytes of state: 0.4 % of the stream is what their speed may cost.
     lanes_log2 = max(0, min(5, (int(n_bits / 8) // 1000).bit_length() - 1))
@@ -103,9 +103,8 @@ def plan_stream(
 
 def encode(symbols: np.ndarray, plan: StreamPlan) -> bytes:
     """The stream of ``symbols``, uint8 ``(n_rows, n_columns)``."""
-    kernels = _kernels()
     classes, n_lanes = plan.classes, 1 << plan.lanes_log2
-    frequencies = classes.frequencies(kernels)
+    frequencies = classes.frequencies()
     starts = np.stack([kernels.starts_of(f) for f in frequencies])
     n_groups = classes.n_groups(symbols.shape[1])
     block = 2 * n_lanes
@@ -137,11 +136,10 @@ def decode(
 
     :raises CorruptContainerError: the bytes are not a whole stream of that shape.
     """
-    kernels = _kernels()
     stream = parse(data, shape, n_levels, tables, row_tables)
     classes = stream.classes
     lookups = np.empty((len(classes.tables), kernels.TABLE_SIZE), np.uint32)
-    for lookup, frequencies in zip(lookups, classes.frequencies(kernels), strict=True):
+    for lookup, frequencies in zip(lookups, classes.frequencies(), strict=True):
         kernels.decode_table(frequencies, lookup)
     segments = classes.segments(shape[1])
     grouped = np.empty(int(segments[-1]), np.uint8)
@@ -295,15 +293,5 @@ def _family(source: int, n_levels: int, tables: SymbolTables | None) -> SymbolTa
 
 @lru_cache(maxsize=1)
 def _inverses() -> tuple[np.ndarray, np.ndarray]:
-    inverses: tuple[np.ndarray, np.ndarray] = _kernels().inverses_of_frequencies()
+    inverses: tuple[np.ndarray, np.ndarray] = kernels.inverses_of_frequencies()
     return inverses
-
-
-def _kernels() -> Any:
-    try:
-        from ctxpress.cache.codecs.entropy import kernels
-    except ImportError as error:
-        raise MissingDependencyError(
-            "compressed KV needs numba: pip install 'ctxpress[torch]'"
-        ) from error
-    return kernels
