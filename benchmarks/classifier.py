@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.peak_memory import peak_mib
 from ctxpress.evaluation.sections import replace_section
 from ctxpress.models import OnnxTokenScorer, load_bundled_scorer
 
@@ -68,7 +68,7 @@ def main() -> None:
     long_text = synthetic_text(130)
     if options.memory:
         scorer.score([long_text])
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(peak_mib())
         return
     scorer.score([long_text])
     long_clock, long_cpu = tokens_per_second(scorer, [long_text], options.runs)

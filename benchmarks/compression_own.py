@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peak_memory import peak_mib
 from ctxpress.errors import CtxpressError, MissingDependencyError
 from ctxpress.evaluation.compressors import PipelineCompressor
 from ctxpress.sdk import Pipeline
@@ -74,7 +74,7 @@ async def measure(given: dict[str, Any]) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "load_seconds": load_seconds,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak_mib(),
     }
 
 
