@@ -240,9 +240,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model = load_model(options.model, device="cpu", dtype="float32")
     ids = [token for text in read_texts(options.texts) for token in model.token_ids(text)]
-    halves = [
-        rounded(block, "float16") for block in real_blocks(model, ids, N_CHUNKS, CHUNK_TOKENS)
-    ]
+    halves = [rounded(block, "float16") for block in real_blocks(model, ids, N_TILES, CHUNK_TOKENS)]
     # As chunks behind the first of a text, so that no tokens are sinks.
     own = [
         KVBlock(keys=b.keys, values=b.values, position_start=CHUNK_TOKENS)

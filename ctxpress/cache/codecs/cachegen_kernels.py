@@ -78,7 +78,7 @@ def symbols_of(
     """Nearest symbols, uint8 ``(n_heads * head_dim, n_tokens)``; ``tokens`` are inverse scales."""
     n_heads, n_tokens, head_dim = rows.shape
     symbols = np.empty((n_heads * head_dim, n_tokens), np.uint8)
-    tile = np.empty((n_tokens, head_dim), np.uint8)
+    tile, turned = _padded(n_tokens, head_dim), _padded(head_dim, n_tokens)
     limit = float32(most)
     for head in range(n_heads):
         for token in range(n_tokens):
@@ -87,7 +87,9 @@ def symbols_of(
                 unit = (rows[head, token, dim] - means[head, dim]) * inverse[head, dim] * scale
                 unit = min(max(np.rint(unit), -limit), limit) + limit
                 tile[token, dim] = uint8(np.int32(unit))
-        _transpose(tile, symbols[head * head_dim : (head + 1) * head_dim])
+        _transpose(tile, turned)
+        for dim in range(head_dim):
+            _copy(turned[dim, :n_tokens], symbols[head * head_dim + dim])
     return symbols
 
 
@@ -102,10 +104,12 @@ def fill_from_symbols(
 ) -> None:
     """``(symbol - most) * (scale * token scale) + mean`` into float32 ``out``."""
     n_heads, n_tokens, head_dim = out.shape
-    tile = np.empty((n_tokens, head_dim), np.uint8)
+    turned, tile = _padded(head_dim, n_tokens), _padded(n_tokens, head_dim)
     centre = float32(most)
     for head in range(n_heads):
-        _transpose(symbols[head * head_dim : (head + 1) * head_dim], tile)
+        for dim in range(head_dim):
+            _copy(symbols[head * head_dim + dim], turned[dim, :n_tokens])
+        _transpose(turned, tile)
         for token in range(n_tokens):
             scale = tokens[head, token]
             for dim in range(head_dim):
@@ -115,14 +119,21 @@ def fill_from_symbols(
 
 
 @compiled
+def _padded(n_rows: int, n_columns: int) -> np.ndarray:
+    """Room for bytes of that shape, with whole eights of rows and columns."""
+    return np.zeros((n_rows + -n_rows % 8, n_columns + -n_columns % 8), np.uint8)
+
+
+@compiled
+def _copy(source: np.ndarray, target: np.ndarray) -> None:
+    for index in range(uint64(source.size)):
+        target[index] = source[index]
+
+
+@compiled
 def _transpose(source: np.ndarray, target: np.ndarray) -> None:
-    """``target[j, i] = source[i, j]`` of bytes."""
+    """``target[j, i] = source[i, j]`` of bytes; rows and columns come in eights."""
     n_rows, n_columns = source.shape
-    if n_rows % 8 or n_columns % 8:
-        for row in range(n_rows):
-            for column in range(n_columns):
-                target[column, row] = source[row, column]
-        return
     wide = source.view(np.uint64)
     tall = target.view(np.uint64)
     mask8, mask16 = uint64(0x00FF00FF00FF00FF), uint64(0x0000FFFF0000FFFF)

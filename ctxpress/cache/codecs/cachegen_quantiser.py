@@ -27,7 +27,7 @@ LEAST_PRODUCT, MOST_PRODUCT = -500, 504
 _LEAST_CHANNEL_RUNG = -240
 MEAN_STEPS = 8  # a mean is a whole number of eighths of its channel's scale
 MOST_MEAN = 127
-_SCRATCH_VALUES = 2**15
+_SCRATCH_VALUES = 2**17
 
 
 @dataclass(frozen=True, slots=True, eq=False)

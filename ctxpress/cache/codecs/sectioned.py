@@ -8,10 +8,12 @@ are allocated already. Some tokens may be kept as they are: those with NaN or in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from ctxpress.cache.calibration import Calibration
@@ -222,10 +224,7 @@ class SectionedCodec(SectionMethods):
         shape = (last - first, layout.n_kv_heads, layout.n_tokens, layout.head_dim)
         dtype = DTYPES[layout.dtype]
         try:
-            return (
-                torch.empty(shape, dtype=dtype, device=self._device),
-                torch.empty(shape, dtype=dtype, device=self._device),
-            )
+            return _empty(shape, dtype, self._device), _empty(shape, dtype, self._device)
         except (MemoryError, RuntimeError) as error:  # torch has its own kinds of "out of memory"
             size_bytes = (last - first) * layout.layer_bytes
             raise LimitExceededError(
@@ -250,6 +249,15 @@ def _layout(block: KVBlock) -> KVLayout:
         head_dim=block.head_dim,
         dtype=block.dtype_name,
     )
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    if device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
+    # numpy asks the system for huge pages where an array is large: the first touch of small ones
+    # costs several times what decoding does.
+    raw = np.empty(math.prod(shape), f"i{dtype.itemsize}")
+    return torch.from_numpy(raw).view(dtype).view(shape)
 
 
 def _usable(device: str) -> torch.device:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 
 from ctxpress.cache.codecs.entropy import pricing_kernels as pricing
+from ctxpress.cache.codecs.entropy.stream_kernels import segments_of
 from ctxpress.cache.codecs.entropy.tables import SymbolTables, static_tables
 
 __all__ = [
@@ -18,16 +19,17 @@ __all__ = [
     "SOURCE_ROWS",
     "SOURCE_STATIC",
     "SOURCE_STREAM",
+    "SYMBOLS_A_CLASS",
     "RowClasses",
     "choose_classes",
-    "weights_of_bytes",
+    "ladder",
 ]
 
 SOURCE_STATIC, SOURCE_STREAM, SOURCE_GIVEN, SOURCE_ROWS = range(4)
 MAX_GROUP = 4
 MAX_CLASSES = 255
 # A class costs a table of 16 KiB to build at both ends: the time of some 4,000 symbols.
-_SYMBOLS_A_CLASS = 4096
+SYMBOLS_A_CLASS = 4096
 _MOST_CLASSES = 8
 _ROUNDS = 2
 _GOOD_ENOUGH = 1.002  # static tables this near to the bins' own: nothing is left to learn
@@ -35,55 +37,27 @@ _NO_WEIGHTS = np.empty((0, 0))
 RUNGS = 241
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RowClasses:
-    """Rows by class. ``indices``, ``lows``, ``widths``, ``groups``, ``tables``: one a class.
+    """Rows by class, as ``stream_kernels`` takes them.
 
-    A class holds symbols ``low`` to ``low + width - 1``, coded ``group`` at a time with the weights
-    in ``tables``, uint32 ``(width,)``. ``of_rows``: the class of each row, int64. ``ladder_bytes``:
-    the tables as they stand in the stream. ``has_outliers``: rows hold symbols outside their class.
+    ``heads``: int64 ``(n_classes, 4)``: the table, the lowest symbol, the number of symbols, and
+    how many are coded as one. ``weights``: uint32 ``(n_classes, 256)`` from the lowest symbol on.
+    ``of_rows``: the class of each row, int64. ``rungs``: the weights as they stand in the stream,
+    uint8. ``has_outliers``: rows hold symbols outside their class.
     """
 
     source: int
-    indices: tuple[int, ...]
-    lows: np.ndarray
-    widths: np.ndarray
-    groups: np.ndarray
-    tables: tuple[np.ndarray, ...]
+    heads: np.ndarray
+    weights: np.ndarray
     of_rows: np.ndarray
-    ladder_bytes: tuple[np.ndarray, ...] = ()
+    rungs: np.ndarray | None = None
     has_outliers: bool = False
-
-    @property
-    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What the kernels take: lows, widths and groups."""
-        return self.lows, self.widths, self.groups
-
-    @cached_property
-    def order(self) -> np.ndarray:
-        """All rows, those of a class together, as they are coded."""
-        return np.argsort(self.of_rows, kind="stable")
-
-    @property
-    def fillers(self) -> np.ndarray:
-        """The likeliest symbol of each class, from ``low``: what pads a row's last group."""
-        return np.array([int(table.argmax()) for table in self.tables])
 
     def segments(self, n_columns: int) -> np.ndarray:
         """Where the groups of each class begin, and where the last ones end; int64."""
-        rows = np.bincount(self.of_rows, minlength=len(self.tables))
-        return np.concatenate(([0], np.cumsum(rows * -(-n_columns // self.groups))))
-
-    def n_groups(self, n_columns: int) -> int:
-        """How many groups there are in all."""
-        return int(self.segments(n_columns)[-1])
-
-    def frequencies(self) -> list[np.ndarray]:
-        """The frequencies of each class's groups."""
-        return [
-            pricing.group_frequencies(table, int(group))
-            for table, group in zip(self.tables, self.groups, strict=True)
-        ]
+        segments: np.ndarray = segments_of(self.of_rows, self.heads[:, 3], n_columns)
+        return segments
 
 
 @lru_cache(maxsize=1)
@@ -99,12 +73,6 @@ def ladder() -> np.ndarray:
     return ladder
 
 
-def weights_of_bytes(data: np.ndarray) -> np.ndarray:
-    """The weights, 1 to 4,096, that bytes of a stream name; uint32. All are below RUNGS."""
-    weights: np.ndarray = ladder()[data]
-    return weights
-
-
 def choose_classes(
     shape: tuple[int, int],
     counts: np.ndarray,
@@ -113,24 +81,26 @@ def choose_classes(
 ) -> tuple[RowClasses, float]:
     """The cheapest classes for rows of these ``counts`` ``(n_rows, n_levels)``, and their bits.
 
+    ``counts`` may be of all rows together, ``(1, n_levels)``, where one class is all there can be.
+
     The bits are those of the symbols, of the rows' classes and of tables in the stream.
     """
     n_levels = counts.shape[1]
     everything = counts.sum(axis=0)
     present = np.flatnonzero(everything)
     used = slice(int(present[0]), int(present[-1]) + 1)
-    trimmed = np.ascontiguousarray(counts[:, used])
     if given is not None and row_tables is not None:
         kept, of_rows = np.unique(row_tables, return_inverse=True)
         indices = tuple(int(table) for table in kept)
         option = _Option(SOURCE_ROWS, indices, of_rows.reshape(-1), given.weights[kept][:, used])
-        return _finished(shape[1], trimmed, used.start, option)
-    most = max(1, min(_MOST_CLASSES, shape[0] * shape[1] // _SYMBOLS_A_CLASS))
-    if most == 1:
-        bins, sums = np.zeros(shape[0], np.int64), everything[None, used]
-    else:
-        bins = pricing.bins_of_rows(trimmed, (n_levels - 1) // 2 - used.start, shape[1])
-        sums = pricing.sums_of_classes(trimmed, bins, int(bins.max()) + 1)
+        return _finished(shape[1], np.ascontiguousarray(counts[:, used]), used.start, option)
+    most = min(_MOST_CLASSES, shape[0] * shape[1] // SYMBOLS_A_CLASS)
+    if most <= 1:
+        option = _one_class(everything[used], shape[0], n_levels, used, given)
+        return _finished(shape[1], everything[None, used], used.start, option)
+    trimmed = np.ascontiguousarray(counts[:, used])
+    bins = pricing.bins_of_rows(trimmed, (n_levels - 1) // 2 - used.start, shape[1])
+    sums = pricing.sums_of_classes(trimmed, bins, int(bins.max()) + 1)
     static = static_tables(n_levels).weights[:, used]
     static_bits = _static_bits(n_levels)[used]
     options = [_from_family(SOURCE_STATIC, static, static_bits, sums, bins, most)]
@@ -138,7 +108,7 @@ def choose_classes(
         weights = given.weights[:, used]
         bits = _bits_of(weights)
         options.append(_from_family(SOURCE_GIVEN, weights, bits, sums, bins, most))
-    if most > 1 and options[0].bits > _GOOD_ENOUGH * _own_bits(sums):
+    if options[0].bits > _GOOD_ENOUGH * _own_bits(sums):
         options.append(_clustered(trimmed, options[0].of_rows, most))
     options.append(_in_one(everything[used], shape[0]))
     cheapest = min(options, key=lambda option: option.bits)
@@ -160,7 +130,7 @@ def _bits_of(weights: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.log2(wide.sum(axis=1, keepdims=True) / wide).T)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=128)
 def _static_bits(n_levels: int) -> np.ndarray:
     return _bits_of(static_tables(n_levels).weights)
 
@@ -202,6 +172,25 @@ def _in_one(total: np.ndarray, n_rows: int) -> _Option:
     return _Option(SOURCE_STREAM, (0,), np.zeros(n_rows, np.int64), _NO_WEIGHTS, bits)
 
 
+def _one_class(
+    total: np.ndarray, n_rows: int, n_levels: int, used: slice, given: SymbolTables | None
+) -> _Option:
+    """The cheapest table where all rows share one: with few symbols, all that is worth a look."""
+    own = _in_one(total, n_rows)
+    options = [own]
+    for source, family in ((SOURCE_STATIC, static_tables(n_levels)), (SOURCE_GIVEN, given)):
+        if family is not None:
+            static = source == SOURCE_STATIC
+            table_bits = (
+                _static_bits(n_levels)[used] if static else _bits_of(family.weights[:, used])
+            )
+            bits = total @ table_bits
+            table = int(bits.argmin())
+            weights = family.weights[table : table + 1, used]
+            options.append(_Option(source, (table,), own.of_rows, weights, float(bits[table]) + 32))
+    return min(options, key=lambda option: option.bits)
+
+
 def _own_bits(sums: np.ndarray) -> float:
     """What symbols cost with the tables of their classes' own counts, and those tables."""
     logs = np.log2(np.maximum(sums, 1))
@@ -226,27 +215,20 @@ def _finished(
     sums = pricing.sums_of_classes(counts, of_rows, n_classes)
     own = option.source == SOURCE_STREAM
     given = np.zeros((0, 0), np.uint32) if own else np.ascontiguousarray(option.weights, np.uint32)
-    ranges, prices, rungs, n_outliers = pricing.finish_classes(
+    heads, weights, prices, rungs, n_outliers = pricing.finish_classes(
         sums, given, ladder(), n_columns, MAX_GROUP
     )
-    lows, widths, groups = ranges[:, 0], ranges[:, 1], ranges[:, 2]
-    ladder_bytes = [rungs[k, low : low + width] for k, (low, width, _) in enumerate(ranges)]
-    tables = [
-        weights_of_bytes(ladder_bytes[k]) if own else given[k, low : low + width]
-        for k, (low, width, _) in enumerate(ranges)
-    ]
+    heads[:, 0] = option.indices
+    heads[:, 1] += first
     bits = float(prices.sum())
     if option.source != SOURCE_ROWS:
         bits += _head_bits(of_rows, n_classes)
     classes = RowClasses(
         source=option.source,
-        indices=option.indices,
-        lows=lows + first,
-        widths=widths.copy(),
-        groups=groups.copy(),
-        tables=tuple(tables),
+        heads=heads,
+        weights=weights,
         of_rows=of_rows,
-        ladder_bytes=tuple(ladder_bytes),
+        rungs=rungs,
         has_outliers=n_outliers > 0,
     )
     return classes, bits

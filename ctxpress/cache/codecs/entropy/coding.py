@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ctxpress.cache.codecs.entropy import packing, rans, zstd
+from ctxpress.cache.codecs.entropy.classes import SYMBOLS_A_CLASS
 from ctxpress.cache.codecs.entropy.tables import SymbolTables
 from ctxpress.errors import CodecError, CorruptContainerError
 
@@ -12,7 +13,7 @@ __all__ = ["CODERS", "decode_symbols", "encode_symbols"]
 
 CODERS = ("packed", "zstd", "rans")
 _PACKED, _ZSTD, _RANS = range(3)
-_SAMPLE_SYMBOLS = 2**13
+_SAMPLE_SYMBOLS = 2**12
 
 
 def encode_symbols(
@@ -43,7 +44,9 @@ def encode_symbols(
         if symbols.any():
             raise CodecError("a symbol is not below n_levels 1")
         return bytes([_PACKED])
-    counts = rans.count_symbols(symbols, n_levels)
+    # Too few symbols for a second class need no counts of their own rows.
+    together = symbols.size < 2 * SYMBOLS_A_CLASS and row_tables is None
+    counts = rans.count_symbols(symbols.reshape(1, -1) if together else symbols, n_levels)
     best = packing.packed_bytes(symbols.size, n_levels)
     stream = b""
     if "rans" in coders:
@@ -52,21 +55,20 @@ def encode_symbols(
             own = rans.encode(symbols, plan)
             if len(own) < best:
                 best, stream = len(own), bytes([_RANS]) + own
-    if "zstd" in coders and _zstd_may_win(symbols, n_levels, best, alone="rans" not in coders):
+    if "zstd" in coders and _zstd_may_win(symbols, best, alone="rans" not in coders):
         frame = zstd.compress(symbols, n_levels)
         if len(frame) < best:
             best, stream = len(frame), bytes([_ZSTD]) + frame
     return stream or bytes([_PACKED]) + packing.pack(symbols, n_levels)
 
 
-def _zstd_may_win(symbols: np.ndarray, n_levels: int, best: int, *, alone: bool) -> bool:
+def _zstd_may_win(symbols: np.ndarray, best: int, *, alone: bool) -> bool:
     """Whether a sample of the rows says that zstd comes near ``best``; its tables cost some."""
+    if alone or symbols.size < _SAMPLE_SYMBOLS:
+        return alone  # of so few symbols, a frame's own bytes are too many
     n_samples = symbols.size // _SAMPLE_SYMBOLS
-    if alone or n_samples < 2:
-        return True
-    sample = np.ascontiguousarray(symbols[:: min(n_samples, len(symbols))])
-    bytes_a_symbol = len(zstd.compress(sample, n_levels)) / sample.size
-    return bytes_a_symbol * symbols.size < 1.02 * best
+    sample = symbols[:: min(n_samples, len(symbols))]
+    return zstd.sampled_bytes(sample) * n_samples < 1.02 * best
 
 
 def decode_symbols(

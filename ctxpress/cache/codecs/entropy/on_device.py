@@ -16,6 +16,7 @@ import torch
 
 from ctxpress.cache.codecs.entropy import kernels
 from ctxpress.cache.codecs.entropy.rans import ParsedStream
+from ctxpress.cache.codecs.entropy.stream_kernels import order_of, tables_of
 from ctxpress.errors import CorruptContainerError
 
 __all__ = ["decode_streams"]
@@ -53,9 +54,7 @@ class _Lanes:
         if stream.words.size < 2 * stream.n_lanes:
             raise CorruptContainerError("the words of a rANS stream end early")
         classes = stream.classes
-        tables = np.empty((len(classes.tables), kernels.TABLE_SIZE), np.uint32)
-        for table, frequencies in zip(tables, classes.frequencies(), strict=True):
-            kernels.decode_table(frequencies, table)
+        tables = tables_of(classes.heads, classes.weights)
         counts = np.diff(classes.segments(shape[1]))
         kinds = np.repeat(np.arange(len(counts)), counts)
         return cls(stream.words.astype(np.int64), kinds, tables.astype(np.int64))
@@ -103,17 +102,15 @@ def _decode_alike(
 def _expanded(stream: ParsedStream, shape: tuple[int, int], grouped: torch.Tensor) -> torch.Tensor:
     classes, device = stream.classes, grouped.device
     n_rows, n_columns = shape
-    of_rows = torch.from_numpy(classes.of_rows[classes.order])
-    groups, widths, lows = (
-        torch.from_numpy(np.asarray(column))[of_rows].to(device)
-        for column in (classes.groups, classes.widths, classes.lows)
-    )
+    rows = order_of(classes.of_rows, len(classes.heads))
+    heads = torch.from_numpy(classes.heads[classes.of_rows[rows]]).to(device)
+    lows, widths, groups = heads[:, 1], heads[:, 2], heads[:, 3]
     n_of_row = (n_columns + groups - 1) // groups
     row = torch.repeat_interleave(torch.arange(n_rows, device=device), n_of_row)
     column = torch.arange(len(row), device=device) - (n_of_row.cumsum(0) - n_of_row)[row]
     column *= groups[row]
     rest, out = grouped.to(torch.int64), torch.empty(shape, dtype=torch.uint8, device=device)
-    order = torch.from_numpy(classes.order).to(device)
+    order = torch.from_numpy(rows).to(device)
     for digit in range(int(groups.max())):
         here = (digit < groups[row]) & (column + digit < n_columns)
         symbols = (lows[row] + rest % widths[row]).to(torch.uint8)

@@ -33,19 +33,26 @@ def histograms(symbols: np.ndarray, n_levels: int) -> np.ndarray:
     """
     n_rows, n_columns = symbols.shape
     counts = np.empty((n_rows, n_levels), np.float32)
-    # Two counters a symbol, since equal neighbours would wait for each other's sum.
-    even, odd = np.zeros(256, np.uint32), np.zeros(256, np.uint32)
+    # Four counters a symbol, since equal neighbours would wait for each other's sum.
+    one, two = np.zeros(256, np.uint32), np.zeros(256, np.uint32)
+    three, four = np.zeros(256, np.uint32), np.zeros(256, np.uint32)
     for row in range(n_rows):
         source = symbols[row]
-        for pair in range(uint64(n_columns // 2)):
-            even[source[pair + pair]] += uint32(1)
-            odd[source[pair + pair + uint64(1)]] += uint32(1)
-        if n_columns % 2:
-            even[source[n_columns - 1]] += uint32(1)
-        for symbol in range(n_levels):
-            counts[row, symbol] = np.float32(even[symbol] + odd[symbol])
-            even[symbol] = uint32(0)
-            odd[symbol] = uint32(0)
+        for quarter in range(uint64(n_columns // 4)):
+            at = quarter * uint64(4)
+            one[source[at]] += uint32(1)
+            two[source[at + uint64(1)]] += uint32(1)
+            three[source[at + uint64(2)]] += uint32(1)
+            four[source[at + uint64(3)]] += uint32(1)
+        for column in range(n_columns - n_columns % 4, n_columns):
+            one[source[column]] += uint32(1)
+        for symbol in range(uint64(n_levels)):
+            total = one[symbol] + two[symbol] + three[symbol] + four[symbol]
+            counts[row, symbol] = np.float32(total)
+        one[:n_levels] = 0
+        two[:n_levels] = 0
+        three[:n_levels] = 0
+        four[:n_levels] = 0
     return counts
 
 
@@ -220,17 +227,18 @@ def _rungs_of(counts: np.ndarray, rungs: np.ndarray) -> None:
 @compiled
 def finish_classes(
     sums: np.ndarray, given: np.ndarray, ladder: np.ndarray, n_columns: int, most: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """The cheapest range and group of classes whose symbols have the counts ``sums``.
 
     ``given``: weights of each class's symbols, or empty where they are taken from the counts, on
-    the ``ladder``. Returns lowest symbol, width and group ``(n_classes, 3)``, the bits of each
-    class, the ladder's bytes, and how many symbols lie outside the ranges.
+    the ``ladder``. Returns heads and weights as ``stream_kernels`` takes them, without the table's
+    number; the bits of each class, the ladder's bytes, and how many symbols lie outside.
     """
     n_classes, n_levels = sums.shape
-    ranges = np.zeros((n_classes, 3), np.int64)
+    heads = np.zeros((n_classes, 4), np.int64)
+    all_weights = np.zeros((n_classes, 256), np.uint32)
     bits = np.empty(n_classes, np.float64)
-    rungs = np.zeros((n_classes, n_levels), np.uint8)
+    rungs = np.zeros((n_classes, 256), np.uint8)
     n_outliers = 0.0
     for kind in range(n_classes):
         total = sums[kind].sum()
@@ -239,7 +247,7 @@ def finish_classes(
             # All symbols that occur, or none so rare that a place in the table is wasted on them.
             rare = 0.0 if attempt == 0 else total / _RARE
             low, high = _range_without_tails(sums[kind], rare)
-            if attempt == 1 and high - low == ranges[kind, 1]:
+            if attempt == 1 and high - low == heads[kind, 2]:
                 break
             counts = sums[kind, low:high].copy()
             found = np.empty(high - low, np.uint8)
@@ -257,12 +265,14 @@ def finish_classes(
                 group -= 1
             if prices.min() < best * _TOLERANCE:
                 best = prices[group - 1]
-                ranges[kind, 0], ranges[kind, 1], ranges[kind, 2] = low, high - low, group
-                rungs[kind, low:high] = found
+                heads[kind, 1], heads[kind, 2], heads[kind, 3] = low, high - low, group
+                rungs[kind, : high - low] = found
+                all_weights[kind, : high - low] = weights
                 outside = left_out
         bits[kind] = best
         if total > 0:
             n_outliers += outside
         else:
-            ranges[kind, 1], ranges[kind, 2], bits[kind] = 1, 1, 0.0
-    return ranges, bits, rungs, n_outliers
+            heads[kind, 2], heads[kind, 3], bits[kind] = 1, 1, 0.0
+            all_weights[kind, 0] = ladder[0] if given.size == 0 else given[kind, 0]
+    return heads, all_weights, bits, rungs, n_outliers

@@ -26,17 +26,16 @@ import numpy as np
 from ctxpress.cache.codecs.entropy import kernels, packing
 from ctxpress.cache.codecs.entropy.classes import (
     MAX_CLASSES,
-    MAX_GROUP,
-    RUNGS,
     SOURCE_GIVEN,
     SOURCE_ROWS,
     SOURCE_STATIC,
     SOURCE_STREAM,
     RowClasses,
     choose_classes,
-    weights_of_bytes,
+    ladder,
 )
 from ctxpress.cache.codecs.entropy.pricing_kernels import histograms
+from ctxpress.cache.codecs.entropy.stream_kernels import decode_body, encode_body, parse_classes
 from ctxpress.cache.codecs.entropy.tables import SymbolTables, static_tables
 from ctxpress.errors import CodecError, CorruptContainerError
 
@@ -52,7 +51,9 @@ __all__ = [
 
 _MAX_LANES_LOG2 = 6
 _OUTLIERS = 128
+_MANY_ROWS = 512
 _LENGTH = struct.Struct("<I")
+_NO_TABLES = np.zeros((0, 0), np.uint32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,7 @@ def plan_stream(
 ) -> StreamPlan:
     """The cheapest classes for rows with these ``counts``."""
     classes, n_bits = choose_classes(shape, counts, tables, row_tables)
-    n_groups = classes.n_groups(shape[1])
+    n_groups = int(classes.segments(shape[1])[-1])
     # A lane costs four bytes of state: 0.4 % of the stream is what their speed may cost.
     lanes_log2 = max(0, min(5, (int(n_bits / 8) // 1000).bit_length() - 1))
     lanes_log2 = min(lanes_log2, max(0, n_groups.bit_length() - 1))
@@ -103,26 +104,17 @@ def plan_stream(
 
 def encode(symbols: np.ndarray, plan: StreamPlan) -> bytes:
     """The stream of ``symbols``, uint8 ``(n_rows, n_columns)``."""
-    classes, n_lanes = plan.classes, 1 << plan.lanes_log2
-    frequencies = classes.frequencies()
-    starts = np.stack([kernels.starts_of(f) for f in frequencies])
-    n_groups = classes.n_groups(symbols.shape[1])
-    block = 2 * n_lanes
-    packed = np.empty(-(-n_groups // block) * block, np.uint32)
-    packed[n_groups:] = kernels.TABLE_SIZE
-    kernels.pack_groups(
-        symbols, classes.order, classes.of_rows, *classes.columns, classes.fillers, starts, packed
+    classes = plan.classes
+    words = encode_body(
+        symbols, classes.heads, classes.weights, classes.of_rows, 1 << plan.lanes_log2, *_inverses()
     )
-    words = np.empty(packed.size + block, np.uint32)
-    begin = kernels.encode_lanes(packed, n_lanes, words, *_inverses())
-    payload = words[begin:].astype("<u4", copy=False).tobytes()
-    lows, widths, _ = classes.columns
     outliers = b""
     if classes.has_outliers:
+        lows, widths = classes.heads[:, 1], classes.heads[:, 2]
         outliers = kernels.list_outliers(symbols, classes.of_rows, lows, widths).tobytes()
     flags = plan.lanes_log2 | (_OUTLIERS if outliers else 0)
     listed = _LENGTH.pack(len(outliers)) + outliers if outliers else b""
-    return bytes([flags]) + _head(classes) + listed + payload
+    return bytes([flags]) + _head(classes) + listed + words.astype("<u4", copy=False).tobytes()
 
 
 def decode(
@@ -137,22 +129,19 @@ def decode(
     :raises CorruptContainerError: the bytes are not a whole stream of that shape.
     """
     stream = parse(data, shape, n_levels, tables, row_tables)
-    classes = stream.classes
-    lookups = np.empty((len(classes.tables), kernels.TABLE_SIZE), np.uint32)
-    for lookup, frequencies in zip(lookups, classes.frequencies(), strict=True):
-        kernels.decode_table(frequencies, lookup)
-    segments = classes.segments(shape[1])
-    grouped = np.empty(int(segments[-1]), np.uint8)
-    problem = kernels.decode_lanes(stream.words, stream.n_lanes, segments, lookups, grouped)
+    classes, out = stream.classes, np.empty(shape, np.uint8)
+    problem = decode_body(
+        stream.words, stream.n_lanes, classes.heads, classes.weights, classes.of_rows, out
+    )
     if problem:
         raise CorruptContainerError(
             "the words of a rANS stream end early"
             if problem == 1
             else "a rANS stream does not end where its symbols do"
         )
-    out = np.empty(shape, np.uint8)
-    kernels.expand_groups(grouped, classes.order, classes.of_rows, *classes.columns, out)
-    if not kernels.place_outliers(stream.outliers, n_levels, out.reshape(-1)):
+    if stream.outliers.size and not kernels.place_outliers(
+        stream.outliers, n_levels, out.reshape(-1)
+    ):
         raise CorruptContainerError("the outliers of a rANS stream are no whole list")
     return out
 
@@ -176,29 +165,22 @@ def parse(
     if not 1 <= n_classes <= min(MAX_CLASSES, shape[0]):
         raise CorruptContainerError(f"a rANS stream of {n_classes} classes for {shape[0]} rows")
     family = _family(source, n_levels, tables)
-    kinds, place = [], 3
-    for _ in range(n_classes):
-        kind, place = _parse_class(data, place, n_levels, family)
-        kinds.append(kind)
-    indices, lows, widths, groups, weights = zip(*kinds, strict=True)
+    weights = _NO_TABLES if family is None else family.weights
+    raw = np.frombuffer(data[3:], np.uint8)
+    problem, size, heads, weights = parse_classes(raw, n_classes, n_levels, weights, ladder())
+    if problem:
+        raise CorruptContainerError(_class_problem(problem, size, heads[size]))
+    place = 3 + size
     of_rows, nothing = np.zeros(shape[0], np.int64), np.empty(0, np.uint8)
     if source == SOURCE_ROWS:
-        of_rows = _given_row_classes(indices, row_tables)
+        of_rows = _given_row_classes(heads[:, 0], row_tables)
     elif n_classes > 1:
         listed, place = _counted(data, place, "classes of rows")
         of_rows[:] = _decode_row_classes(listed, shape[0], n_classes)
     outliers, place = _counted(data, place, "outliers") if data[0] & _OUTLIERS else (nothing, place)
     if (len(data) - place) % 4:
         raise CorruptContainerError("a rANS stream is no whole number of words")
-    classes = RowClasses(
-        source=source,
-        indices=indices,
-        lows=np.array(lows),
-        widths=np.array(widths),
-        groups=np.array(groups),
-        tables=weights,
-        of_rows=of_rows,
-    )
+    classes = RowClasses(source=source, heads=heads, weights=weights, of_rows=of_rows)
     return ParsedStream(
         n_lanes=1 << lanes_log2,
         classes=classes,
@@ -206,6 +188,16 @@ def parse(
         # Copied, so that the words are aligned.
         words=np.frombuffer(data[place:], "<u4").astype(np.uint32),
     )
+
+
+def _class_problem(problem: int, kind: int, head: np.ndarray) -> str:
+    table, low, width, group = (int(number) for number in head)
+    return (
+        f"a rANS stream ends within its classes, in that numbered {kind}",
+        f"class {kind} of a rANS stream has {width} symbols from {low} in groups of {group}",
+        f"the table of class {kind} of a rANS stream is not whole",
+        f"class {kind} of a rANS stream names a table that there is not: no table {table}",
+    )[problem - 1]
 
 
 def _counted(data: memoryview, place: int, what: str) -> tuple[memoryview, int]:
@@ -219,45 +211,25 @@ def _counted(data: memoryview, place: int, what: str) -> tuple[memoryview, int]:
     return data[place : place + length], place + length
 
 
-def _given_row_classes(indices: tuple[int, ...], row_tables: np.ndarray | None) -> np.ndarray:
+def _given_row_classes(indices: np.ndarray, row_tables: np.ndarray | None) -> np.ndarray:
     if row_tables is None:
         raise CorruptContainerError("a rANS stream of rows whose tables were not given")
     kept, of_rows = np.unique(row_tables, return_inverse=True)
-    if tuple(int(table) for table in kept) != indices:
+    if not np.array_equal(kept, indices):
         raise CorruptContainerError("a rANS stream of other tables than the rows'")
-    classes: np.ndarray = of_rows.reshape(-1)
+    classes: np.ndarray = of_rows.reshape(-1).astype(np.int64)
     return classes
 
 
-def _parse_class(
-    data: memoryview, place: int, n_levels: int, family: SymbolTables | None
-) -> tuple[tuple[int, int, int, int, np.ndarray], int]:
-    """Table, lowest symbol, symbols, group and weights of the class at ``place``; where it ends."""
-    if len(data) < place + 4:
-        raise CorruptContainerError("a rANS stream ends within its classes")
-    table, low, width, group = data[place], data[place + 1], data[place + 2] + 1, data[place + 3]
-    place += 4
-    if low + width > n_levels or not 1 <= group <= MAX_GROUP or width**group > 256:
-        raise CorruptContainerError(f"a class of {width} symbols from {low} in groups of {group}")
-    if family is None:
-        rungs = np.frombuffer(data[place : place + width], np.uint8)
-        if table != 0 or rungs.size != width or int(rungs.max()) >= RUNGS:
-            raise CorruptContainerError("the table of a class is not whole")
-        return (table, low, width, group, weights_of_bytes(rungs)), place + width
-    if table >= len(family.weights):
-        raise CorruptContainerError(f"no table {table}")
-    return (table, low, width, group, family.weights[table, low : low + width]), place
-
-
 def _head(classes: RowClasses) -> bytes:
-    parts = [bytes([classes.source, len(classes.tables)])]
-    for kind in range(len(classes.tables)):
-        low, width, group = (int(column[kind]) for column in classes.columns)
-        parts.append(bytes([classes.indices[kind], low, width - 1, group]))
-        if classes.source == SOURCE_STREAM:
-            parts.append(classes.ladder_bytes[kind].tobytes())
-    if len(classes.tables) > 1 and classes.source != SOURCE_ROWS:
-        ids = _encode_row_classes(classes.of_rows, len(classes.tables))
+    heads = classes.heads - (0, 0, 1, 0)
+    parts = [bytes([classes.source, len(heads)])]
+    for kind, head in enumerate(heads.astype(np.uint8)):
+        parts.append(head.tobytes())
+        if classes.source == SOURCE_STREAM and classes.rungs is not None:
+            parts.append(classes.rungs[kind, : classes.heads[kind, 2]].tobytes())
+    if len(heads) > 1 and classes.source != SOURCE_ROWS:
+        ids = _encode_row_classes(classes.of_rows, len(heads))
         parts.append(_LENGTH.pack(len(ids)) + ids)
     return b"".join(parts)
 
@@ -265,6 +237,8 @@ def _head(classes: RowClasses) -> bytes:
 def _encode_row_classes(of_rows: np.ndarray, n_classes: int) -> bytes:
     symbols = of_rows.astype(np.uint8).reshape(1, -1)
     packed = b"\x00" + packing.pack(symbols, n_classes)
+    if len(of_rows) > _MANY_ROWS:
+        return packed  # a thousandth of the stream, and not worth a plan of its own
     plan = plan_stream(symbols.shape, count_symbols(symbols, n_classes), None)
     own = b"\x02" + encode(symbols, plan)
     return min(packed, own, key=len)

@@ -64,7 +64,7 @@ def weights_of_counts(counts: np.ndarray) -> np.ndarray:
     return weights
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=128)
 def static_tables(n_levels: int) -> SymbolTables:
     """The family of tables that needs no measuring, centred on symbol ``(n_levels - 1) // 2``.
 
