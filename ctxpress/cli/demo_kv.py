@@ -113,11 +113,11 @@ class KVDemo:
         """:raises CtxpressError: the model or a codec is not to be had."""
         from ctxpress.cache.codec import create_codec
         from ctxpress.engine.mixing_cache import calibrated
-        from ctxpress.engine.serving import load_served
+        from ctxpress.engine.reference import load_named
 
         self._settings = settings
         self._codec = create_codec(settings.codec)
-        self.model: RotaryModel = load_served(MODEL, device="cpu")
+        self.model: RotaryModel = load_named(MODEL, device="cpu")
         self._calibration = calibrated(self.model)
         self._task = _task()
         self._stack = contextlib.ExitStack()

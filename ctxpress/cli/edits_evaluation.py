@@ -18,7 +18,7 @@ __all__ = ["edits"]
 
 def edits(
     model: Annotated[
-        str, typer.Option("--model", help="Folder of a model, or its name on the hub.")
+        str, typer.Option("--model", help="A folder, a name on the hub, or reference.")
     ],
     tasks: Annotated[
         str, typer.Option("--tasks", help="Kinds of tasks, with commas between.")
@@ -35,14 +35,14 @@ def edits(
     ] = None,
 ) -> None:
     """Ask generated tasks after a sentence was put into the middle of every document."""
-    from ctxpress.engine import load_model
     from ctxpress.engine.parallel import Mixing
+    from ctxpress.engine.reference import load_named
     from ctxpress.evaluation.kv_edits import EDIT_FORMS, measure_edits
     from ctxpress.evaluation.kv_tasks import KINDS, generate_tasks
 
     kinds = parse_names("--tasks", tasks, KINDS)
     must_be_writable(write, None)
-    loaded = load_model(model, device="cpu", dtype="float32")
+    loaded = load_named(model, device="cpu", dtype="float32")
     rows = []
     with steps("evaluating", len(kinds) * n_tasks) as (describe, advance):
         for kind in kinds:

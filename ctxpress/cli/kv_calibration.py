@@ -24,7 +24,7 @@ _TASK_SEED = 424_242  # far from the seeds that evaluations use
 
 def calibrate(
     model: Annotated[
-        str, typer.Option("--model", help="Folder of a model, or its name on the hub.")
+        str, typer.Option("--model", help="A folder, a name on the hub, or reference.")
     ],
     texts: Annotated[
         Path,
@@ -71,13 +71,13 @@ def calibrate(
     Takes moments of keys and values and of the gradients of what follows, fits transforms, steps
     and frequency tables, and measures on held-out samples what each level costs.
     """
-    from ctxpress.engine import load_model
     from ctxpress.engine.codec_calibration import calibrate_codecs
+    from ctxpress.engine.reference import load_named
 
     must_be_writable(out, write)
     dtype_name = parse_names("--dtype", dtype, ("auto", "float32", "float16", "bfloat16"))[0]
     device_name = parse_names("--device", device, ("auto", "cpu", "cuda"))[0]
-    loaded = load_model(model, device=device_name, dtype=dtype_name)  # type: ignore[arg-type]
+    loaded = load_named(model, device=device_name, dtype=dtype_name)
     samples = _samples(loaded, texts, windows, context, target, tasks)
     with steps("calibrating", len(samples)) as (_, advance):
         calibration, costs = calibrate_codecs(

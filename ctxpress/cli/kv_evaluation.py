@@ -25,7 +25,7 @@ __all__ = ["kv"]
 
 def kv(
     model: Annotated[
-        str, typer.Option("--model", help="Folder of a model, or its name on the hub.")
+        str, typer.Option("--model", help="A folder, a name on the hub, or reference.")
     ],
     codecs: Annotated[
         str | None,
@@ -86,7 +86,7 @@ def kv(
     Perplexity of the second part of texts given the first part's KV, and exact answers to
     generated tasks given their documents' KV; both beside KV as the model computed it.
     """
-    from ctxpress.engine import load_model
+    from ctxpress.engine.reference import load_named
     from ctxpress.evaluation.kv_quality import measure_tasks, measure_texts
 
     kinds = _kinds(tasks)
@@ -102,7 +102,7 @@ def kv(
     routes, left_out = _routes(codecs, calibration, config, kv_dtype, chunk)
     dtype_name = _one_of("--dtype", dtype, ("auto", "float32", "float16", "bfloat16"))
     device_name = _one_of("--device", device, ("auto", "cpu", "cuda"))
-    loaded = load_model(model, device=device_name, dtype=dtype_name)  # type: ignore[arg-type]
+    loaded = load_named(model, device=device_name, dtype=dtype_name)
     parts = _windows(loaded, texts, context, target, windows)
     questions = _tasks(kinds, documents, n_tasks, seed)
     with steps("evaluating", len(parts) + len(questions)) as (describe, advance):

@@ -21,7 +21,7 @@ __all__ = ["parallel"]
 
 def parallel(
     model: Annotated[
-        str, typer.Option("--model", help="Folder of a model, or its name on the hub.")
+        str, typer.Option("--model", help="A folder, a name on the hub, or reference.")
     ],
     tasks: Annotated[
         str, typer.Option("--tasks", help="Kinds of tasks, with commas between.")
@@ -49,7 +49,7 @@ def parallel(
 
     T and S are found first, without labels, on other tasks.
     """
-    from ctxpress.engine import load_model
+    from ctxpress.engine.reference import load_named
     from ctxpress.evaluation.kv_parallel import calibrate_on_tasks, forms_of, measure_parallel
     from ctxpress.evaluation.kv_parallel_report import parallel_page, plot_parallel
     from ctxpress.evaluation.kv_tasks import KINDS
@@ -63,7 +63,7 @@ def parallel(
     must_be_writable(write, plot)
     dtype_name = parse_names("--dtype", dtype, ("auto", "float32", "float16", "bfloat16"))[0]
     device_name = parse_names("--device", device, ("auto", "cpu", "cuda"))[0]
-    loaded = load_model(model, device=device_name, dtype=dtype_name)  # type: ignore[arg-type]
+    loaded = load_named(model, device=device_name, dtype=dtype_name)
     calibrations, rows = [], []
     with steps("evaluating", len(kinds) * len(counts) * n_tasks) as (describe, advance):
         for kind in kinds:

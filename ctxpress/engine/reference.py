@@ -9,11 +9,16 @@ can do and cannot is in its `CARD.md`.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ctxpress.errors import ModelError
 
-__all__ = ["reference_model_dir"]
+if TYPE_CHECKING:
+    from ctxpress.engine.loading import RotaryModel
 
+__all__ = ["REFERENCE", "load_named", "reference_model_dir"]
+
+REFERENCE = "reference"
 _FOLDER = Path(__file__).with_name("reference_model")
 _NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
@@ -27,3 +32,17 @@ def reference_model_dir() -> Path:
     if missing:
         raise ModelError(f"the reference model in {_FOLDER} lacks {', '.join(missing)}")
     return _FOLDER
+
+
+def load_named(name: str, *, device: Any = "auto", dtype: Any = "auto") -> RotaryModel:
+    """The model that a command was told to use; ``reference`` is the one in the package.
+
+    A folder of that name is ``./reference``.
+
+    :raises CtxpressError: as ``load_model``.
+    """
+    from ctxpress.engine.loading import load_model
+
+    if name == REFERENCE:
+        return load_model(str(reference_model_dir()), device=device, dtype=dtype, name=name)
+    return load_model(name, device=device, dtype=dtype)

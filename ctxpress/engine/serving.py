@@ -10,21 +10,20 @@ from typing import Any
 
 from ctxpress.engine.kv_memory import KVMemory
 from ctxpress.engine.kv_source import KVSource
-from ctxpress.engine.loading import RotaryModel, load_model
+from ctxpress.engine.loading import RotaryModel
 from ctxpress.engine.mixing_calibration import MixingCalibration
 from ctxpress.engine.parallel import Mixing
-from ctxpress.engine.reference import reference_model_dir
+from ctxpress.engine.reference import load_named
 from ctxpress.engine.scheduler import SchedulerLimits
 from ctxpress.engine.server import WorkerApp
 from ctxpress.engine.worker import Worker, WorkerOptions
 from ctxpress.errors import ConfigError, MissingDependencyError
 
-__all__ = ["ServingOptions", "create_source", "create_worker", "load_served", "serve"]
+__all__ = ["ServingOptions", "create_source", "create_worker", "serve"]
 
 logger = logging.getLogger("ctxpress.engine")
 
 DRAIN_S = 30
-REFERENCE = "reference"
 _KEEP_ALIVE_S = 75
 
 
@@ -71,7 +70,7 @@ def serve(options: ServingOptions) -> None:
     :raises CtxpressError: the model, the store or an option is not to be had.
     """
     uvicorn = _uvicorn()
-    model = load_served(options.model, device=options.device, dtype=options.dtype)
+    model = load_named(options.model, device=options.device, dtype=options.dtype)
     worker, tier = create_worker(model, options)
     app = WorkerApp(worker)
     config = uvicorn.Config(
@@ -108,18 +107,6 @@ def serve(options: ServingOptions) -> None:
         worker.close(drain_s=DRAIN_S)
         if tier is not None:
             tier.close()
-
-
-def load_served(name: str, *, device: Any = "auto", dtype: Any = "auto") -> RotaryModel:
-    """The model that a worker was told to serve; ``reference`` is the one in the package.
-
-    A folder of that name is ``./reference``.
-
-    :raises CtxpressError: as :func:`load_model`.
-    """
-    if name == REFERENCE:
-        return load_model(str(reference_model_dir()), device=device, dtype=dtype, name=name)
-    return load_model(name, device=device, dtype=dtype)
 
 
 def create_worker(model: RotaryModel, options: ServingOptions) -> tuple[Worker, Any]:
