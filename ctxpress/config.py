@@ -45,7 +45,8 @@ class PluginsConfig(_Model):
 class UpstreamConfig(_Model):
     """An LLM backend. ``base_url`` may end in ``/v1`` or not; paths are joined either way.
 
-    A ``worker`` may be several equal ones: ``base_urls``.
+    A ``worker`` may be several equal ones: ``base_urls``. Where none of them answers, requests go
+    as plain text to the upstream named by ``fallback``, for the model ``fallback_model`` there.
     """
 
     kind: Literal["openai", "anthropic", "worker"] = "openai"
@@ -55,6 +56,8 @@ class UpstreamConfig(_Model):
     connect_timeout_ms: float = Field(default=10_000, gt=0)
     read_timeout_ms: float | None = Field(default=None, gt=0)
     max_retries: int = Field(default=2, ge=0, le=10)
+    fallback: Name | None = None
+    fallback_model: str | None = None
 
     @model_validator(mode="after")
     def _has_one_address(self) -> UpstreamConfig:
@@ -62,6 +65,10 @@ class UpstreamConfig(_Model):
             raise ValueError("give base_url, or for a worker base_urls")
         if self.base_urls is not None and self.kind != "worker":
             raise ValueError("base_urls is for kind: worker; give base_url")
+        if self.fallback is not None and self.kind != "worker":
+            raise ValueError("fallback is for kind: worker")
+        if self.fallback_model is not None and self.fallback is None:
+            raise ValueError("fallback_model needs fallback")
         return self
 
     @property
@@ -159,6 +166,14 @@ class Config(_Model):
     @model_validator(mode="after")
     def _references_exist(self) -> Config:
         pipelines = (*self.pipelines, *PRESETS)
+        for name, upstream in self.upstreams.items():
+            _require(upstream.fallback, self.upstreams, "upstreams", name, "fallback")
+            found = self.upstreams.get(upstream.fallback or "")
+            if found is not None and found.kind in ("anthropic", "worker"):
+                raise ValueError(
+                    f"upstreams.{name}.fallback: {upstream.fallback} is of kind {found.kind}; it "
+                    "must speak OpenAI's API and be no worker"
+                )
         for name, tenant in self.tenants.items():
             at: tuple[str, ...] = ("tenants", name)
             _require(tenant.upstream, self.upstreams, *at, "upstream")

@@ -16,6 +16,7 @@ from ctxpress.stage import Skip
 from .body import RequestBody, linger
 from .compress import compress, goes_untouched, log_once, model_of, without_extension
 from .errors import ClientGoneError, RefusedError
+from .failover import BREAKS, BUSY
 from .headers import HOP_HEADER, RequestHead, read_head, response_headers
 from .options import NO_OPTIONS, read_options
 from .record import CLIENT_GONE, RequestRecord
@@ -25,6 +26,7 @@ from .sse import EventStream
 from .tenants import Target, Tenant, upstream_credentials
 from .types import RawHeaders, Receive, Scope, Send
 from .upstream import BrokenOffError, Data, TimedOutError, UnreachableError, Upstream
+from .worker_answers import FORMATS, answer_by_workers
 
 __all__ = ["Exchange"]
 
@@ -32,9 +34,7 @@ T = TypeVar("T")
 
 WATCH_AFTER_S = 0.2
 _LARGE_BYTES = 256 * 1024
-_BUSY = (429, 503)
 _PREFIX_BYTES = 1024
-_BREAKS = (aiohttp.ClientError, OSError, TimeoutError)
 
 
 class Exchange:
@@ -44,10 +44,10 @@ class Exchange:
         "_body",
         "_client_gone",
         "_done",
-        "_events",
         "_task",
         "_watcher",
         "answering",
+        "events",
         "ready",
         "receive",
         "record",
@@ -74,7 +74,7 @@ class Exchange:
         self._done = False
         self._client_gone = False
         self._body: RequestBody | None = None
-        self._events: EventStream | None = None
+        self.events: EventStream | None = None
         self._task = asyncio.current_task()
         self._watcher: asyncio.Task[None] | None = None
 
@@ -194,20 +194,12 @@ class Exchange:
         """Send the request on and hand the answer back."""
         runtime, body = self.runtime, self._body
         upstream = self.upstream = runtime.pool.upstreams[target.upstream]
-        headers = head.forwarded
-        headers += upstream_credentials(
-            head,
-            passthrough=runtime.tenants.passthrough,
-            kind=upstream.kind,
-            credential=upstream.credential,
-        )
-        hops = head.own.get(HOP_HEADER) if head.own else None
-        headers.append((HOP_HEADER, f"{hops}, {runtime.instance}" if hops else runtime.instance))
+        headers = self.headers_for(upstream, head)
         bases: Sequence[str] = upstream.replicas.bases
         if upstream.kind == "worker":
-            if references is not None:
-                raw = references.body
-            bases = upstream.replicas.order(_votes(raw, references))
+            bases = upstream.replicas.order(
+                _votes(raw if references is None else references.body, references)
+            )
         data: Data = raw
         if raw is None and body is not None and head.has_body:
             data = body.stream
@@ -215,7 +207,9 @@ class Exchange:
                 headers.append(("content-length", str(head.content_length)))
         self.record.overhead_s = time.perf_counter() - self.ready
         try:
-            response = await self._send_to_one(upstream, bases, headers, data)
+            if upstream.kind == "worker" and raw is not None and self.route.format in FORMATS:
+                return await answer_by_workers(self, head, raw, references, bases)
+            _, response = await self.send_to_one(upstream, bases, headers, data)
         except (UnreachableError, BrokenOffError, TimedOutError) as error:
             if body is not None and body.failure is not None:
                 raise body.failure from error
@@ -225,16 +219,30 @@ class Exchange:
         finally:
             response.close()  # returns the connection to the pool where the answer was read whole
 
-    async def _send_to_one(
+    def headers_for(self, upstream: Upstream, head: RequestHead) -> list[tuple[str, str]]:
+        """The headers of a request to ``upstream``."""
+        runtime = self.runtime
+        headers = head.forwarded + upstream_credentials(
+            head,
+            passthrough=runtime.tenants.passthrough,
+            kind=upstream.kind,
+            credential=upstream.credential,
+        )
+        hops = head.own.get(HOP_HEADER) if head.own else None
+        headers.append((HOP_HEADER, f"{hops}, {runtime.instance}" if hops else runtime.instance))
+        return headers
+
+    async def send_to_one(
         self,
         upstream: Upstream,
         bases: Sequence[str],
         headers: list[tuple[str, str]],
         data: Data,
-    ) -> aiohttp.ClientResponse:
+    ) -> tuple[str, aiohttp.ClientResponse]:
         """Send to the first of ``bases``; where it fails before it answers, to the next.
 
         More than one are workers of ours: asking a second one for the same answer bills nobody.
+        The address that answered, and the head of its answer.
 
         :raises UnreachableError, BrokenOffError, TimedOutError: of the last one.
         """
@@ -251,9 +259,9 @@ class Exchange:
                 kind = "unreachable" if isinstance(error, UnreachableError) else "broken_off"
                 self.runtime.metrics.upstream_failures[upstream.name, kind] += 1
                 continue
-            if last or response.status not in _BUSY:
+            if last or response.status not in BUSY:
                 upstream.replicas.answered(base)
-                return response
+                return base, response
             response.release()
         raise UnreachableError(f"upstream {upstream.name!r} has no address")
 
@@ -272,7 +280,7 @@ class Exchange:
         send, content = self.send, response.content
         self.record.status = response.status
         headers, streams = response_headers(response.raw_headers, self.record.headers())
-        events = self._events = EventStream(self.route.format) if streams else None
+        events = self.events = EventStream(self.route.format) if streams else None
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         self.answering = True
         first = True
@@ -280,19 +288,23 @@ class Exchange:
             try:
                 chunk = await content.readany()
                 last = content.at_eof()
-            except _BREAKS as error:
-                return await self._broken(error)
+            except BREAKS as error:
+                return await self.broken(error)
             if first:
                 first = False
-                seconds = time.perf_counter() - self.ready
-                self.runtime.metrics.ttfb[self.route.label,].observe(seconds)
+                self.first_byte()
             if events is not None:
                 events.saw(chunk)
             await send({"type": "http.response.body", "body": chunk, "more_body": not last})
             if last:
                 return
 
-    async def _broken(self, error: Exception) -> None:
+    def first_byte(self) -> None:
+        """The answer begins."""
+        seconds = time.perf_counter() - self.ready
+        self.runtime.metrics.ttfb[self.route.label,].observe(seconds)
+
+    async def broken(self, error: Exception) -> None:
         """The upstream died in the middle: say so, or let the client see a broken connection."""
         metrics = self.runtime.metrics
         metrics.errors[self.record.tenant, "stream_broken"] += 1
@@ -315,8 +327,8 @@ class Exchange:
         Any other answer is left unfinished: the server then closes the connection, and the
         client sees that bytes are missing.
         """
-        if self._events is not None:
-            body = self._events.ending(code, message)
+        if self.events is not None:
+            body = self.events.ending(code, message)
             await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _refuse(self, refusal: RefusedError) -> None:

@@ -44,6 +44,7 @@ class Metrics:
         self.requests: dict[tuple[str, str, str], int] = defaultdict(int)
         self.errors: dict[tuple[str, str], int] = defaultdict(int)
         self.upstream_failures: dict[tuple[str, str], int] = defaultdict(int)
+        self.resumed: dict[tuple[str, str], int] = defaultdict(int)
         self.skips: dict[tuple[str, str], int] = defaultdict(int)
         self.tokens: dict[tuple[str, str, str], int] = defaultdict(int)
         self.memo_hits: dict[tuple[str], int] = defaultdict(int)
@@ -87,6 +88,12 @@ class Metrics:
             "Connections that failed, by upstream and kind.",
             ("upstream", "kind"),
             self.upstream_failures,
+        )
+        yield counter(
+            "answers_resumed",
+            "Answers of workers that others took over, by upstream and how.",
+            ("upstream", "how"),
+            self.resumed,
         )
         yield counter(
             "skips",

@@ -66,6 +66,8 @@ class Upstream:
     proxy: str | None
     timeout: aiohttp.ClientTimeout
     max_retries: int
+    fallback: str | None = None
+    fallback_model: str | None = None
 
     @classmethod
     def of(cls, name: str, config: UpstreamConfig, settings: ProxySettings) -> Upstream:
@@ -83,6 +85,8 @@ class Upstream:
                 sock_read=None if read_ms is None else read_ms / 1000,
             ),
             max_retries=config.max_retries,
+            fallback=config.fallback,
+            fallback_model=config.fallback_model,
         )
 
 

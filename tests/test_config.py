@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ctxpress.config import PRESETS, Config
 from ctxpress.config_file import (
@@ -317,3 +318,23 @@ def test_schema_embeds_the_stages_options() -> None:
     assert squeeze["properties"]["use"] == {"const": "squeeze"}
     assert squeeze["properties"]["keep_ratio"]["maximum"] == 1
     assert set(Config.model_fields) == set(schema["properties"])
+
+
+@pytest.mark.parametrize(
+    ("worker", "message"),
+    [
+        ({"kind": "worker", "fallback": "nobody"}, "nothing is called 'nobody'"),
+        ({"kind": "worker", "fallback": "gpu"}, "gpu is of kind worker"),
+        ({"kind": "worker", "fallback_model": "m"}, "fallback_model needs fallback"),
+        ({"fallback": "plain"}, "fallback is for kind: worker"),
+    ],
+)
+def test_the_fallback_of_a_worker_is_another_kind_of_upstream(
+    worker: dict[str, str], message: str
+) -> None:
+    upstreams = {
+        "gpu": {"base_url": "http://127.0.0.1:1", **worker},
+        "plain": {"base_url": "http://127.0.0.1:2"},
+    }
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        Config.model_validate({"version": 1, "upstreams": upstreams})

@@ -59,6 +59,8 @@ class GenerationRequest:
     ``prepare`` is called in the engine's thread, and ``prepare_again`` where KV that its result was
     waiting for did not come: its own result waits for nothing. ``n_prompt_tokens``: how many tokens
     the prompt has, for admission. ``end_tokens``: ids that end an answer and are no part of it.
+    ``begun_tokens``: the answer has begun with them, and ``prepare`` puts them behind the prompt;
+    they count as generated, and ``max_tokens`` includes them.
     """
 
     prepare: Callable[[], Work[PreparedPrompt]]
@@ -68,6 +70,7 @@ class GenerationRequest:
     sampling: SamplingOptions
     stop: tuple[str, ...] = ()
     end_tokens: frozenset[int] = frozenset()
+    begun_tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,9 @@ class Generation:
         self._sampler = Sampler(request.sampling)
         self._text = TextStream(tokenizer, request.stop)
         self._tell = tell
-        self._n_generated = 0
+        self._sampler.begin_behind(request.begun_tokens)
+        self._text.begin_behind(request.begun_tokens)
+        self._n_generated = len(request.begun_tokens)
         self._on_cancel = on_cancel
         self._began_again = False
         self._cancelled = threading.Event()
@@ -139,7 +144,10 @@ class Generation:
             self._on_cancel()
 
     def begin(self) -> None:
-        """Prepare the prompt."""
+        """Prepare the prompt, unless the answer has all its tokens already."""
+        if self.request.begun_tokens and self._n_generated >= self.request.max_tokens:
+            self.finish("length")
+            return
         self.preparation = self.request.prepare()
 
     def begin_again(self) -> bool:
@@ -181,14 +189,17 @@ class Generation:
         if self.preparation is not None:
             self.preparation.close()
         self.preparation = self.prompt = None
+        n_prompt_tokens = self.request.n_prompt_tokens
+        if prompt is not None:
+            n_prompt_tokens = prompt.n_prompt_tokens - len(self.request.begun_tokens)
         self._tell(
             Finished(
                 reason=reason,
                 text="" if error else self._text.finish(),
-                n_prompt_tokens=self.request.n_prompt_tokens
+                n_prompt_tokens=n_prompt_tokens,
+                n_cached_tokens=0
                 if prompt is None
-                else prompt.n_prompt_tokens,
-                n_cached_tokens=0 if prompt is None else prompt.n_cached_tokens,
+                else min(prompt.n_cached_tokens, n_prompt_tokens),
                 n_generated_tokens=self._n_generated,
                 error=error,
                 report={} if prompt is None else prompt.report,

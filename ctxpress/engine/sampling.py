@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -71,6 +71,10 @@ class Sampler:
         else:
             self._generator.manual_seed(options.seed % 2**63)
         self._counts: Counter[int] = Counter()
+
+    def begin_behind(self, token_ids: Sequence[int]) -> None:
+        """These tokens have been chosen already: penalties count them."""
+        self._counts.update(token_ids)
 
     def sample(self, logits: torch.Tensor) -> SampledToken:
         """Choose from ``logits`` ``(vocabulary,)``.

@@ -18,6 +18,7 @@ from ctxpress.engine.api.requests import AnswerRequest, parse_chat, parse_comple
 from ctxpress.engine.generation import Finished, Piece
 from ctxpress.engine.metrics import CONTENT_TYPE, WorkerMetrics
 from ctxpress.engine.worker import Worker
+from ctxpress.errors import EngineClosedError
 
 __all__ = ["MAX_BODY_BYTES", "WorkerApp"]
 
@@ -104,6 +105,7 @@ class WorkerApp:
                 chat=request.is_chat,
                 logprobs=request.logprobs,
                 include_usage=request.include_usage,
+                begun_tokens=wanted.begun_tokens,
             )
 
             def first() -> None:
@@ -185,8 +187,8 @@ async def _stream(events: EventStream, writer: AnswerWriter, send: Send) -> None
             await send({"type": "http.response.body", "body": data, "more_body": True})
         data = b""
         event = await events.next()
-    if event.reason == "error":
-        data += b"data: " + api_error_of(event.error or RuntimeError()).body + b"\n\n"
+    if (failure := _failure(event)) is not None:
+        data += b"data: " + failure.body + b"\n\n"
     else:
         data += writer.end(event)
     await send({"type": "http.response.body", "body": data, "more_body": False})
@@ -200,10 +202,18 @@ async def _fetched(events: EventStream, send: Send) -> None:
 
 
 def _raise_if_failed(event: Finished) -> None:
+    failure = _failure(event)
+    if failure is not None:
+        raise failure
+
+
+def _failure(event: Finished) -> ApiError | None:
+    """Why an answer has no end of its own; None where it has."""
     if event.reason == "error":
-        raise api_error_of(event.error or RuntimeError())
-    if event.reason == "cancelled":
-        raise ApiError("the worker is shutting down", status=503, kind="server_error")
+        return api_error_of(event.error or RuntimeError())
+    if event.reason == "cancelled":  # a client that leaves hears of nothing, so we are leaving
+        return api_error_of(EngineClosedError("the worker is shutting down"))
+    return None
 
 
 async def _unless_gone(receive: Receive, work: Any) -> None:

@@ -24,6 +24,11 @@ class TextStream:
         self._held = ""
         self.stopped = False
 
+    def begin_behind(self, token_ids: Sequence[int]) -> None:
+        """The text goes on behind that of ``token_ids``, which is no part of what is told."""
+        for token_id in token_ids:
+            self._decoder.step(self._tokenizer, token_id)
+
     def push(self, token_id: int) -> str:
         """The text that is certain now that ``token_id`` has come; often empty."""
         if self.stopped:

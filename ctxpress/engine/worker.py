@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ctxpress.engine.api.errors import ApiError
@@ -71,6 +71,7 @@ class Worker:
         :raises ApiError, ContextLengthError: the request cannot be answered.
         """
         pieces = self._pieces(request)
+        begun = tuple(self.model.token_ids(request.continue_from)) if request.continue_from else ()
         longest = max(map(len, pieces.documents), default=0)
         needed = len(pieces.prefix) + longest + len(pieces.suffix)
         if self._mixing is None:
@@ -86,14 +87,16 @@ class Worker:
                 f"the prompt takes {needed} positions and the answer may take "
                 f"{request.max_tokens}, but {self.model.name} has {self.model.max_tokens}"
             )
+        whole = replace(pieces, suffix=(*pieces.suffix, *begun))
         return GenerationRequest(
-            prepare=lambda: self._contexts.prepare(pieces),
-            prepare_again=lambda: self._contexts.prepare(pieces, whole=True),
+            prepare=lambda: self._contexts.prepare(whole),
+            prepare_again=lambda: self._contexts.prepare(whole, whole=True),
             n_prompt_tokens=pieces.n_tokens,
             max_tokens=room if request.max_tokens is None else request.max_tokens,
             sampling=request.sampling,
             stop=request.stop,
             end_tokens=self._end_tokens,
+            begun_tokens=begun,
         )
 
     def prefetch_request(self, request: AnswerRequest) -> GenerationRequest:

@@ -66,6 +66,36 @@ def test_a_stream_says_what_the_whole_answer_says(client: openai.OpenAI) -> None
     assert events[-1].usage.completion_tokens == 20
 
 
+def completed(client: openai.OpenAI, begun: str = "", **changes: Any) -> Any:
+    values: dict[str, Any] = {
+        "model": "small", "prompt": "Go on: ", "max_tokens": 24, "temperature": 0, **changes,
+    }  # fmt: skip
+    body = {"ctxpress": {"continue_from": begun}} if begun else {}
+    return client.completions.create(**values, extra_body=body)
+
+
+def test_an_answer_that_another_worker_began_goes_on_behind_its_text(
+    client: openai.OpenAI,
+) -> None:
+    ascii_only = {str(token): -100 for token in range(3, 259) if not 35 <= token < 94}
+    whole = completed(client, logit_bias=ascii_only, logprobs=0)
+    text = whole.choices[0].text
+    rest = completed(client, text[:10], logit_bias=ascii_only, logprobs=0)
+    assert rest.choices[0].text == text[10:]
+    assert rest.usage == whole.usage.model_copy(
+        update={"prompt_tokens_details": rest.usage.prompt_tokens_details}
+    )
+    offsets = whole.choices[0].logprobs.text_offset
+    assert rest.choices[0].logprobs.text_offset == offsets[10:]
+    # Penalties count what was begun, and an answer that has all its tokens gets its end.
+    repeated = {"frequency_penalty": 2.0, "logit_bias": ascii_only}
+    penalised = completed(client, **repeated).choices[0].text
+    assert completed(client, penalised[:10], **repeated).choices[0].text == penalised[10:]
+    ended = completed(client, text, logit_bias=ascii_only)
+    assert (ended.choices[0].text, ended.choices[0].finish_reason) == ("", "length")
+    assert ended.usage.completion_tokens == 24
+
+
 def test_seeds_repeat_and_stop_strings_stop(client: openai.OpenAI) -> None:
     def text(**changes: Any) -> str:
         found: str = (

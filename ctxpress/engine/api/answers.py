@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -17,16 +17,26 @@ DONE = b"data: [DONE]\n\n"
 
 
 class AnswerWriter:
-    """Writes one answer. ``token_text`` tells the text of a token id, for log probabilities."""
+    """Writes one answer. ``token_text`` tells the text of a token id, for log probabilities.
+
+    ``begun_tokens``: the answer goes on behind them; offsets into its text do, too.
+    """
 
     def __init__(
-        self, model: str, token_text: Any, *, chat: bool, logprobs: bool, include_usage: bool
+        self,
+        model: str,
+        token_text: Callable[[int], str],
+        *,
+        chat: bool,
+        logprobs: bool,
+        include_usage: bool,
+        begun_tokens: Sequence[int] = (),
     ) -> None:
         self._chat = chat
         self._logprobs = logprobs
         self._include_usage = include_usage
         self._token_text = token_text
-        self._offset = 0
+        self._offset = sum(len(token_text(token)) for token in begun_tokens) if logprobs else 0
         kind = "chat.completion" if chat else "text_completion"
         self._head = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",

@@ -64,6 +64,7 @@ class AnswerRequest:
 
     ``messages`` of a chat, or ``prompt`` of a completion: a text or token ids. ``documents`` go
     where the prompt says ``{{ctxpress.documents}}``, else before the last user message.
+    ``continue_from``: the answer has begun with this text; what is asked for comes behind it.
     """
 
     model: str
@@ -71,6 +72,7 @@ class AnswerRequest:
     prompt: str | tuple[int, ...] = ""
     documents: tuple[RequestDocument, ...] = ()
     question: str = ""
+    continue_from: str = ""
     max_tokens: int | None = None
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     stop: tuple[str, ...] = ()
@@ -162,13 +164,14 @@ def _request(
     options = fields.object("stream_options")
     options.require_known({"include_obfuscation", "include_usage"})
     own = fields.object("ctxpress")
-    own.require_known({"documents", "question"})
+    own.require_known({"continue_from", "documents", "question"})
     return AnswerRequest(
         model=fields.get("model", str, ""),
         messages=messages,
         prompt=prompt,
         documents=parse_documents(own),
         question=own.get("question", str, ""),
+        continue_from=own.get("continue_from", str, ""),
         max_tokens=limit,
         sampling=_sampling(fields, top_logprobs),
         stop=stop,
