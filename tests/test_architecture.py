@@ -53,9 +53,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Measures pipelines from outside: through the SDK, with documents built as the SDK builds them.
     "evaluation": {"cache", "document", "engine", "errors"}
     | {"formats", "passages", "results", "sdk", "stage"},
-    # Adapters over the SDK.
+    # Adapters over the SDK; and the connector for vLLM, over the cache and the engine's rotations.
     "integrations": {"arrangement", "document", "errors", "nearest", "results", "sdk", "waiting"},
+    "integrations/vllm": {"cache", "engine", "errors", "nearest"},
 }
+# What the proxy may take from the integrations: how a prompt for vLLM is built.
+FOR_THE_PROXY = "ctxpress.integrations.vllm.prompt"
 TORCH = re.compile(
     r"^ctxpress/(engine/|cache/kv\.py|cache/codecs/|models/checkpoint\.py"
     r"|plugins/token_classification|relevance/huggingface/|integrations/vllm)"
@@ -63,9 +66,10 @@ TORCH = re.compile(
 # `cache/key.py` asks where this platform keeps a user's state, `token_files.py` where other
 # programs keep tokenizers; those are no settings of ours. `restructure/factory.py` reads the key of
 # an endpoint from the variable that the configuration names, as the proxy does for its upstreams.
+# `vllm/settings.py` is read in vLLM's processes, which no command line of ours has started.
 ENVIRONMENT = re.compile(
     r"^(ctxpress/cli/|proxy/settings\.py|ctxpress/cache/key\.py|ctxpress/token_files\.py|"
-    r"ctxpress/plugins/restructure/factory\.py)"
+    r"ctxpress/plugins/restructure/factory\.py|ctxpress/integrations/vllm/settings\.py)"
 )
 
 
@@ -75,6 +79,8 @@ def name_of(path: Path) -> str:
 
 def room_of(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[:3] == ("ctxpress", "integrations", "vllm"):
+        return "integrations/vllm"
     return parts[1] if parts[0] == "ctxpress" and len(parts) > 1 else parts[0]
 
 
@@ -99,13 +105,15 @@ def test_import_direction(path: Path) -> None:
         place = f"{name_of(path)}:{line} imports {module}"
         if parts[0] == "ctxpress_proxy":
             assert room in ("cli", "proxy"), place
+        if room == "proxy" and parts[:2] == ["ctxpress", "integrations"]:
+            assert module == FOR_THE_PROXY, place
         if parts[0] != "ctxpress" or len(parts) == 1 or room == "proxy":
             continue
         assert parts[1] != "cli" or room == "cli", place
         assert parts[1] != "evaluation" or room in ("cli", "evaluation"), place
-        assert parts[1] != "integrations" or room == "integrations", place
+        assert parts[1] != "integrations" or room.startswith("integrations"), place
         if room in MAY_IMPORT:
-            assert parts[1] in MAY_IMPORT[room] | {room}, place
+            assert parts[1] in MAY_IMPORT[room] | {room.split("/")[0]}, place
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
