@@ -12,6 +12,7 @@ where they save bytes, bytes that are safe to read.
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -22,8 +23,10 @@ import torch
 from ctxpress.cache.calibration import Calibration
 from ctxpress.cache.codec import NonFinite
 from ctxpress.cache.codecs.cachegen_copies import decode_copies, encode_copies, find_copies
+from ctxpress.cache.codecs.cachegen_decoding import DTYPES, decode_section
 from ctxpress.cache.codecs.cachegen_delta import choose_rows, from_deltas, to_deltas
 from ctxpress.cache.codecs.cachegen_levels import LEVELS
+from ctxpress.cache.codecs.cachegen_parsing import FIELDS, HAS_CHANNELS, TENSORS
 from ctxpress.cache.codecs.cachegen_quantiser import (
     ChannelScales,
     QuantisedTokens,
@@ -31,18 +34,22 @@ from ctxpress.cache.codecs.cachegen_quantiser import (
     measure_channels,
     quantise,
 )
-from ctxpress.cache.codecs.cachegen_scales import LEAST_RUNG, ladder
+from ctxpress.cache.codecs.cachegen_scales import LEAST_RUNG, all_rungs, ladder
 from ctxpress.cache.codecs.cachegen_section import (
-    SectionReader,
-    SectionStreams,
     SectionWriter,
     TensorStreams,
     TokenStreams,
+    bytes_of,
+    find_fields,
     read_channels,
     read_token_rungs,
+    streams_of,
+    without_zstd,
 )
 from ctxpress.cache.codecs.cachegen_steps import CalibratedSteps
 from ctxpress.cache.codecs.entropy import decode_symbols, encode_symbols
+from ctxpress.cache.codecs.entropy.classes import ladder as weight_ladder
+from ctxpress.cache.codecs.entropy.tables import static_densities
 from ctxpress.cache.codecs.methods import EncodedSections
 from ctxpress.cache.codecs.sectioned import SectionedCodec
 from ctxpress.cache.container import ContainerHeader
@@ -99,7 +106,7 @@ class CacheGenCodec(SectionedCodec):
         self, header: ContainerHeader, index: int, section: memoryview, shared: memoryview
     ) -> None:
         """See :class:`SectionMethods`."""
-        self._streams(header, index, section)
+        self._fields(header, index, section)
 
     def decode_into(
         self,
@@ -111,11 +118,13 @@ class CacheGenCodec(SectionedCodec):
         values: torch.Tensor,
     ) -> None:
         """See :class:`SectionMethods`."""
+        fields, n_sinks = self._fields(header, index, section)
         layer = header.sections[index].layers[0]
-        streams = self._streams(header, index, section)
+        if self._decoded_at_once(layer, section, fields, n_sinks, keys[0], values[0]):
+            return
+        streams = streams_of(section, fields, 2 if n_sinks else 1)
         places = None
         if streams.copies:
-            n_sinks = int(header.parameters[_SINKS])
             places = decode_copies(streams.copies, header.layout.n_tokens - n_sinks)
         for kind, (tensor, parts) in enumerate(
             ((keys[0], streams.keys), (values[0], streams.values))
@@ -131,13 +140,17 @@ class CacheGenCodec(SectionedCodec):
         self, header: ContainerHeader, index: int, section: memoryview, shared: memoryview
     ) -> dict[str, int]:
         """See :class:`SectionMethods`."""
-        streams = self._streams(header, index, section)
+        fields, n_sinks = self._fields(header, index, section)
+        streams = streams_of(section, fields, 2 if n_sinks else 1)
         sizes = {**streams.keys.sizes("k"), **streams.values.sizes("v")}
         if streams.copies:
             sizes["symbols_copies"] = sum(map(len, streams.copies))
         return {**sizes, "framing": len(section) - sum(sizes.values())}
 
-    def _streams(self, header: ContainerHeader, index: int, section: memoryview) -> SectionStreams:
+    def _fields(
+        self, header: ContainerHeader, index: int, section: memoryview
+    ) -> tuple[np.ndarray, int]:
+        """Where the section's streams lie, and how many tokens are sinks."""
         first, last = header.sections[index].layers
         n_sinks = header.parameters.get(_SINKS)
         wanted = min(N_SINKS, header.layout.n_tokens) if header.position_start == 0 else 0
@@ -149,7 +162,46 @@ class CacheGenCodec(SectionedCodec):
         if self._steps is not None:
             layout = header.layout
             self._steps.require(layout.n_layers, layout.n_kv_heads, layout.head_dim)
-        return SectionReader(section, index).all(2 if wanted else 1)
+        return find_fields(section, index, 2 if wanted else 1), wanted
+
+    def _decoded_at_once(
+        self,
+        layer: int,
+        section: memoryview,
+        fields: np.ndarray,
+        n_sinks: int,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+    ) -> bool:
+        """Decode all streams in one compiled call, if all of them can be decoded there."""
+        if keys.device.type != "cpu" or keys.numel() == 0 or sys.byteorder != "little":
+            return False
+        flags = (fields[TENSORS + 2], fields[TENSORS + FIELDS + 2])
+        if self._steps is None and not all(one & HAS_CHANNELS for one in flags):
+            return False
+        shape = (keys.shape[0], keys.shape[2])
+        scales, means = np.empty((2, 2, *shape), np.float32)
+        if self._steps is not None:
+            for kind in (0, 1):
+                channels = self._steps.channels(layer, kind)
+                scales[kind], means[kind] = channels.scales, channels.means
+        width = keys.shape[2] * keys.element_size() // 2
+        fields, plain = without_zstd(section, fields, keys.shape, n_sinks)
+        done: bool = decode_section(
+            bytes_of(section),
+            fields,
+            plain,
+            n_sinks,
+            scales,
+            means,
+            all_rungs(),
+            static_densities(),
+            weight_ladder(),
+            DTYPES.index(str(keys.dtype).removeprefix("torch.")),
+            torch.finfo(keys.dtype).max,
+            *(tensor.view(torch.uint16).numpy().reshape(-1, width) for tensor in (keys, values)),
+        )
+        return done
 
     def _encode_layer(self, block: KVBlock, layer: int, n_sinks: int) -> tuple[list[bytes], int]:
         writer = SectionWriter()
@@ -250,7 +302,7 @@ def _decode_run(
     out: torch.Tensor,
 ) -> None:
     n_heads, n_tokens, head_dim = out.shape
-    n_coded = n_tokens if places is None else int(places.max()) + 1
+    n_coded = n_tokens if places is None else int(places.max(initial=-1)) + 1
     symbols = decode_symbols(run.symbols, (n_heads * head_dim, n_coded), 2 * run.most + 1)
     if deltas is not None:
         rows = decode_symbols(deltas, (1, n_heads * head_dim), 2).reshape(-1).astype(bool)

@@ -15,9 +15,9 @@ __all__ = [
     "channel_deviations",
     "channel_means",
     "delta_gains",
-    "fill_from_symbols",
     "largest_units",
     "symbols_of",
+    "transpose_bytes",
 ]
 
 
@@ -87,35 +87,10 @@ def symbols_of(
                 unit = (rows[head, token, dim] - means[head, dim]) * inverse[head, dim] * scale
                 unit = min(max(np.rint(unit), -limit), limit) + limit
                 tile[token, dim] = uint8(np.int32(unit))
-        _transpose(tile, turned)
+        transpose_bytes(tile, turned)
         for dim in range(head_dim):
             _copy(turned[dim, :n_tokens], symbols[head * head_dim + dim])
     return symbols
-
-
-@compiled
-def fill_from_symbols(
-    symbols: np.ndarray,
-    most: int,
-    scales: np.ndarray,
-    means: np.ndarray,
-    tokens: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """``(symbol - most) * (scale * token scale) + mean`` into float32 ``out``."""
-    n_heads, n_tokens, head_dim = out.shape
-    turned, tile = _padded(head_dim, n_tokens), _padded(n_tokens, head_dim)
-    centre = float32(most)
-    for head in range(n_heads):
-        for dim in range(head_dim):
-            _copy(symbols[head * head_dim + dim], turned[dim, :n_tokens])
-        _transpose(turned, tile)
-        for token in range(n_tokens):
-            scale = tokens[head, token]
-            for dim in range(head_dim):
-                step = scales[head, dim] * scale
-                value = (float32(tile[token, dim]) - centre) * step
-                out[head, token, dim] = value + means[head, dim]
 
 
 @compiled
@@ -131,7 +106,7 @@ def _copy(source: np.ndarray, target: np.ndarray) -> None:
 
 
 @compiled
-def _transpose(source: np.ndarray, target: np.ndarray) -> None:
+def transpose_bytes(source: np.ndarray, target: np.ndarray) -> None:
     """``target[j, i] = source[i, j]`` of bytes; rows and columns come in eights."""
     n_rows, n_columns = source.shape
     wide = source.view(np.uint64)

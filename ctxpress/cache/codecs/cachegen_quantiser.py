@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ctxpress.cache.codecs import cachegen_kernels as kernels
+from ctxpress.cache.codecs.cachegen_parsing import LEAST_PRODUCT
 from ctxpress.cache.codecs.cachegen_scales import (
     LEAST_RUNG,
     ladder,
@@ -22,12 +23,9 @@ from ctxpress.cache.codecs.cachegen_scales import (
 
 __all__ = ["ChannelScales", "QuantisedTokens", "dequantise", "measure_channels", "quantise"]
 
-# The product of two scales and a symbol stays a finite, normal float32.
-LEAST_PRODUCT, MOST_PRODUCT = -500, 504
 _LEAST_CHANNEL_RUNG = -240
 MEAN_STEPS = 8  # a mean is a whole number of eighths of its channel's scale
 MOST_MEAN = 127
-_SCRATCH_VALUES = 2**17
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,53 +112,16 @@ def quantise(
 def dequantise(tokens: QuantisedTokens, channels: ChannelScales, out: torch.Tensor) -> None:
     """Fill ``out``, ``(n_kv_heads, n_tokens, head_dim)`` of any float dtype and device.
 
-    On a GPU by torch, on the CPU by one loop: the same operations, so the same bits.
+    The same operations as ``cachegen_decoding.fill_rounded``, so the same bits.
     """
     if out.numel() == 0:
         return
-    token_scales = ladder(tokens.token_rungs)
-    greatest = torch.finfo(out.dtype).max
-    limited = _largest_possible(tokens, channels, token_scales) > greatest
-    if out.device.type != "cpu":
-        values = _dequantised_by_torch(tokens, channels, token_scales, out)
-        out.copy_(values.clamp_(-greatest, greatest) if limited else values)
-        return
-    n_heads, n_tokens, head_dim = out.shape
-    # A few heads at a time, so that what is not rounded yet stays in the cache.
-    at_once = max(1, min(n_heads, _SCRATCH_VALUES // (n_tokens * head_dim)))
-    scratch = np.empty((at_once, n_tokens, head_dim), np.float32)
-    values = torch.from_numpy(scratch)
-    for first in range(0, n_heads, at_once):
-        heads = slice(first, min(first + at_once, n_heads))
-        n = heads.stop - first
-        kernels.fill_from_symbols(
-            tokens.symbols[first * head_dim : heads.stop * head_dim],
-            tokens.most,
-            channels.scales[heads],
-            channels.means[heads],
-            token_scales[heads],
-            scratch[:n],
-        )
-        if limited:
-            values.clamp_(-greatest, greatest)
-        out[heads].copy_(values[:n])
-
-
-def _dequantised_by_torch(
-    tokens: QuantisedTokens, channels: ChannelScales, token_scales: np.ndarray, out: torch.Tensor
-) -> torch.Tensor:
     n_heads, n_tokens, head_dim = out.shape
     place = out.device
     symbols = torch.from_numpy(tokens.symbols).to(place).view(n_heads, head_dim, n_tokens)
     values = symbols.transpose(1, 2).to(torch.float32) - tokens.most
     scales = torch.from_numpy(channels.scales).to(place).unsqueeze(1)
-    values *= scales * torch.from_numpy(token_scales).to(place).unsqueeze(2)
+    values *= scales * torch.from_numpy(ladder(tokens.token_rungs)).to(place).unsqueeze(2)
     values += torch.from_numpy(channels.means).to(place).unsqueeze(1)
-    return values
-
-
-def _largest_possible(
-    tokens: QuantisedTokens, channels: ChannelScales, token_scales: np.ndarray
-) -> float:
-    steps = float(channels.scales.max()) * float(token_scales.max())
-    return 1.001 * (steps * tokens.most + float(np.abs(channels.means).max()))
+    greatest = torch.finfo(out.dtype).max
+    out.copy_(values.clamp_(-greatest, greatest))

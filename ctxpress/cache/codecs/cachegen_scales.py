@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["LEAST_RUNG", "MOST_RUNG", "ladder", "nearest_rungs", "rungs_above"]
+__all__ = ["LEAST_RUNG", "MOST_RUNG", "all_rungs", "ladder", "nearest_rungs", "rungs_above"]
 
 LEAST_RUNG, MOST_RUNG = -480, 480
 # 2 ** 0, 1/4, 1/2, 3/4 as float32; rung n is one of them times a power of two, which is exact.
@@ -14,7 +14,8 @@ _MANTISSAS = np.array([0x3F800000, 0x3F9837F0, 0x3FB504F3, 0x3FD744FD], np.uint3
 
 
 @lru_cache(maxsize=1)
-def _all_rungs() -> np.ndarray:
+def all_rungs() -> np.ndarray:
+    """The values of all rungs from LEAST_RUNG on, float32."""
     rungs = np.arange(LEAST_RUNG, MOST_RUNG + 1)
     values: np.ndarray = np.ldexp(_MANTISSAS[rungs % 4], rungs // 4)
     values.flags.writeable = False
@@ -23,7 +24,7 @@ def _all_rungs() -> np.ndarray:
 
 def ladder(rungs: np.ndarray) -> np.ndarray:
     """``2 ** (rung / 4)`` as float32; rungs lie between LEAST_RUNG and MOST_RUNG."""
-    scales: np.ndarray = _all_rungs()[rungs - LEAST_RUNG]
+    scales: np.ndarray = all_rungs()[rungs - LEAST_RUNG]
     return scales
 
 

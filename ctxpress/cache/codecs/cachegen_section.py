@@ -30,32 +30,37 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ctxpress.cache.codecs.cachegen_quantiser import (
-    LEAST_PRODUCT,
-    MOST_MEAN,
-    MOST_PRODUCT,
-    ChannelScales,
-    QuantisedTokens,
+from ctxpress.cache.codecs.cachegen_parsing import (
+    COPIES,
+    FIELDS,
+    HAS_CHANNELS,
+    HAS_DELTAS,
+    PROBLEMS,
+    RUNS,
+    TENSORS,
+    parse_section,
 )
-from ctxpress.cache.codecs.cachegen_scales import LEAST_RUNG, MOST_RUNG
-from ctxpress.cache.codecs.entropy import decode_symbols, encode_symbols
+from ctxpress.cache.codecs.cachegen_quantiser import MOST_MEAN, ChannelScales, QuantisedTokens
+from ctxpress.cache.codecs.entropy import decode_symbols, encode_symbols, is_zstd
 from ctxpress.errors import CorruptContainerError
 
 __all__ = [
-    "SectionReader",
     "SectionStreams",
     "SectionWriter",
     "TensorStreams",
     "TokenStreams",
+    "bytes_of",
+    "find_fields",
     "read_channels",
     "read_token_rungs",
+    "streams_of",
+    "without_zstd",
 ]
 
 _TENSOR = struct.Struct("<hBB")
 _TOKENS = struct.Struct("<hBB")
 _LENGTH = struct.Struct("<I")
-_FLAG = struct.Struct("<B")
-_HAS_CHANNELS, _HAS_DELTAS = 1, 2
+_NOTHING = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +123,12 @@ class SectionWriter:
 
     def tensor(self, channels: ChannelScales, deltas: np.ndarray | None) -> None:
         """The channels' scales and means, where the section names them, and the rows of deltas."""
-        flags = _HAS_DELTAS if deltas is not None else 0
+        flags = HAS_DELTAS if deltas is not None else 0
         if channels.rungs is None or channels.mean_symbols is None:
             self.parts.append(_TENSOR.pack(0, 0, flags))
         else:
             least, rungs = int(channels.rungs.min()), int(np.ptp(channels.rungs))
-            self.parts.append(_TENSOR.pack(least, rungs, flags | _HAS_CHANNELS))
+            self.parts.append(_TENSOR.pack(least, rungs, flags | HAS_CHANNELS))
             self._stream((channels.rungs - least).reshape(1, -1), rungs + 1)
             means = channels.mean_symbols + MOST_MEAN
             self._stream(means.reshape(1, -1), 2 * MOST_MEAN + 1)
@@ -143,76 +148,83 @@ class SectionWriter:
         self.parts += (_LENGTH.pack(len(data)), data)
 
 
-@dataclass(slots=True)
-class SectionReader:
-    """Takes a section apart; every number is checked before it is used."""
+def find_fields(data: memoryview, index: int, n_runs: int) -> np.ndarray:
+    """Where streams lie in section ``index``, as ``cachegen_parsing`` says; int64.
 
-    data: memoryview
-    index: int
-    place: int = 0
+    ``n_runs``: of tokens in each tensor.
 
-    def all(self, n_runs: int) -> SectionStreams:
-        """The section's streams; ``n_runs`` of tokens in each tensor.
+    :raises CorruptContainerError: a number is out of range, a stream is not whole, or something
+        stands behind the last one.
+    """
+    fields = np.empty(TENSORS + 2 * FIELDS, np.int64)
+    problem = parse_section(bytes_of(data), n_runs > 1, fields)
+    if problem:
+        what = PROBLEMS[problem].format(*fields[:3].tolist())
+        raise CorruptContainerError(f"section {index} has {what}")
+    return fields
 
-        :raises CorruptContainerError: a number is out of range, a stream is not whole, or
-            something stands behind the last one.
-        """
-        (flag,) = self._unpack(_FLAG)
-        if flag > 1:
-            self._fail(f"flag {flag} for copies")
-        copies = tuple(self._stream() for _ in range(3 * flag))
-        keys, values = self._tensor(n_runs), self._tensor(n_runs)
-        if self.place != len(self.data):
-            self._fail(f"{len(self.data) - self.place} bytes behind the last stream")
-        return SectionStreams(copies=copies, keys=keys, values=values)
 
-    def _tensor(self, n_runs: int) -> TensorStreams:
-        least, rungs, flags = self._unpack(_TENSOR)
-        if flags & ~(_HAS_CHANNELS | _HAS_DELTAS):
-            self._fail(f"flags {flags:#04x}")
-        scales = self._stream() if flags & _HAS_CHANNELS else None
-        means = self._stream() if flags & _HAS_CHANNELS else None
-        deltas = self._stream() if flags & _HAS_DELTAS else None
-        if not LEAST_RUNG <= least <= least + rungs <= MOST_RUNG:
-            self._fail(f"channel scales from rung {least} to {least + rungs}")
-        runs = tuple(self._tokens(least, least + rungs) for _ in range(n_runs))
+def bytes_of(data: memoryview) -> np.ndarray:
+    """``data`` as an array that cannot be written to: one kind of arrays to compile for."""
+    found = np.frombuffer(data, np.uint8)
+    found.flags.writeable = False
+    return found
+
+
+def streams_of(data: memoryview, found: np.ndarray, n_runs: int) -> SectionStreams:
+    """The streams of a section at the places that :func:`find_fields` found."""
+    fields = found.tolist()
+
+    def part(at: int) -> memoryview:
+        return data[fields[at] : fields[at + 1]]
+
+    def tensor(base: int) -> TensorStreams:
+        flags = fields[base + 2]
         return TensorStreams(
-            least_rung=least, rungs=rungs, scales=scales, means=means, deltas=deltas, runs=runs
+            least_rung=fields[base],
+            rungs=fields[base + 1],
+            scales=part(base + 3) if flags & HAS_CHANNELS else None,
+            means=part(base + 5) if flags & HAS_CHANNELS else None,
+            deltas=part(base + 7) if flags & HAS_DELTAS else None,
+            runs=tuple(run(base + RUNS + 7 * number) for number in range(2 - n_runs, 2)),
         )
 
-    def _tokens(self, least_channel: int, most_channel: int) -> TokenStreams:
-        least, rungs, most = self._unpack(_TOKENS)
-        greatest = least + rungs
-        if not LEAST_RUNG <= least <= greatest <= MOST_RUNG or not 1 <= most <= 127:
-            self._fail(f"token scales from rung {least} to {greatest}, symbols to {most}")
-        if least + least_channel < LEAST_PRODUCT or greatest + most_channel > MOST_PRODUCT:
-            self._fail("scales whose product is no normal number")
+    def run(base: int) -> TokenStreams:
+        least, rungs, most = fields[base : base + 3]
         return TokenStreams(
-            least_rung=least,
-            rungs=rungs,
-            most=most,
-            scales=self._stream(),
-            symbols=self._stream(),
+            least_rung=least, rungs=rungs, most=most, scales=part(base + 3), symbols=part(base + 5)
         )
 
-    def _unpack(self, fields: struct.Struct) -> tuple[int, ...]:
-        end = self.place + fields.size
-        if end > len(self.data):
-            self._fail("an end within its numbers")
-        found = fields.unpack(self.data[self.place : end])
-        self.place = end
-        return found
+    return SectionStreams(
+        copies=tuple(part(COPIES + 1 + 2 * stream) for stream in range(3 * fields[COPIES])),
+        keys=tensor(TENSORS),
+        values=tensor(TENSORS + FIELDS),
+    )
 
-    def _stream(self) -> memoryview:
-        (size,) = self._unpack(_LENGTH)
-        if size > len(self.data) - self.place:
-            self._fail("a stream that is not whole")
-        stream = self.data[self.place : self.place + size]
-        self.place += size
-        return stream
 
-    def _fail(self, problem: str) -> None:
-        raise CorruptContainerError(f"section {self.index} has {problem}")
+def without_zstd(
+    data: memoryview, fields: np.ndarray, shape: Sequence[int], n_sinks: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decode symbols that are coded by zstd, which no compiled loop can.
+
+    ``shape``: ``(n_kv_heads, n_tokens, head_dim)``. Returns fields and plain symbols as
+    ``cachegen_decoding`` takes them. Where there are copies, only those of sinks are decoded.
+
+    :raises CorruptContainerError: as :func:`decode_symbols`.
+    """
+    parts, size = [], 0
+    for base in (TENSORS + RUNS, TENSORS + FIELDS + RUNS):
+        for run, n_tokens in enumerate((n_sinks, shape[1] - n_sinks)):
+            begin, end = (int(at) for at in fields[base + 7 * run + 5 : base + 7 * run + 7])
+            if begin == end or not is_zstd(data[begin]) or (run and fields[COPIES]):
+                continue
+            rows = (shape[0] * shape[2], n_tokens)
+            levels = 2 * int(fields[base + 7 * run + 2]) + 1
+            parts.append(decode_symbols(data[begin:end], rows, levels).reshape(-1))
+            fields = fields.copy()
+            fields[base + 7 * run + 5] = -1 - size
+            size += parts[-1].size
+    return fields, np.concatenate(parts) if parts else _NOTHING
 
 
 def read_channels(streams: TensorStreams, shape: tuple[int, int]) -> ChannelScales | None:

@@ -8,6 +8,8 @@ import torch
 
 from ctxpress.cache import KVBlock, create_codec, decode_container
 from ctxpress.cache.calibration import Calibration
+from ctxpress.cache.codecs import cachegen
+from ctxpress.cache.codecs import cachegen_decoding as decoding
 from ctxpress.cache.codecs import cachegen_quantiser as quantiser
 from ctxpress.cache.codecs.cachegen_copies import decode_copies, encode_copies
 from ctxpress.cache.codecs.cachegen_levels import LEVELS
@@ -142,20 +144,74 @@ def test_container_overhead_is_below_a_tenth_of_a_bit_at_256_tokens() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_the_loop_and_torch_compute_the_same_bits(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("least_rung", [-100, -30, 40])
+def test_the_loop_and_torch_compute_the_same_bits(dtype: torch.dtype, least_rung: int) -> None:
     rng = np.random.default_rng(0)
     channels = quantiser.ChannelScales.of_section(
         rng.integers(-20, 20, (2, 40)), rng.integers(-127, 128, (2, 40))
     )
-    tokens = quantiser.QuantisedTokens(
-        rng.integers(0, 31, (80, 24), dtype=np.uint8), rng.integers(-30, 60, (2, 24)), 15
+    symbols = rng.integers(0, 31, (80, 24), dtype=np.uint8)
+    rungs = rng.integers(least_rung, least_rung + 90, (2, 24))
+    wanted = torch.empty(2, 24, 40, dtype=dtype)
+    quantiser.dequantise(quantiser.QuantisedTokens(symbols, rungs, 15), channels, wanted)
+    found = torch.empty_like(wanted)
+    decoding.fill_rounded(
+        symbols,
+        15,
+        channels.scales,
+        channels.means,
+        ladder(rungs),
+        np.arange(24),
+        decoding.DTYPES.index(str(dtype).removeprefix("torch.")),
+        torch.finfo(dtype).max,
+        0,
+        found.view(torch.uint16).numpy().reshape(48, -1),
     )
-    out = torch.empty(2, 24, 40, dtype=dtype)
-    quantiser.dequantise(tokens, channels, out)
-    scales = ladder(tokens.token_rungs)
-    wanted = quantiser._dequantised_by_torch(tokens, channels, scales, out)
-    greatest = torch.finfo(dtype).max
-    assert torch.equal(out, wanted.clamp(-greatest, greatest).to(dtype))
+    assert torch.equal(found.view(torch.uint16), wanted.view(torch.uint16))
+
+
+def test_halves_are_rounded_as_torch_rounds_them() -> None:
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**32, 2**18, dtype=np.uint32)
+    bits[::4] &= np.uint32(0xFFFFE000)
+    bits[1::4] = (bits[1::4] & np.uint32(0xFFFFE000)) | np.uint32(0x1000)  # halfway
+    bits[2::4] = (bits[2::4] & np.uint32(0x87FFFFFF)) | np.uint32(0x30000000)  # about subnormals
+    values = bits.view(np.float32)
+    values = np.clip(np.nan_to_num(values, nan=0.0), -65504, 65504)
+    shifted, found = np.empty_like(values), np.empty(values.size, np.uint16)
+    decoding.round_to_half(values, shifted, values.view(np.uint32), shifted.view(np.uint32), found)
+    wanted = torch.from_numpy(values).to(torch.float16).view(torch.uint16).numpy()
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["cachegen-2", "cachegen-auto"])
+def test_sections_at_once_and_stream_by_stream_are_the_same(
+    name: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    block = make_block((3, 2, 43, 20), dtype)
+    tokens = torch.randint(0, 12, (43,))
+    keys, values = block.keys.clone(), block.values.clone()
+    keys[0], values[0] = block.keys[0][:, tokens], block.values[0][:, tokens]  # copies
+    keys[1] = keys[1].float().cumsum(1).mul(0.1).to(keys.dtype)  # deltas
+    values[2] = values[2, :, :1]  # what zstd is good at
+    block = with_values(block, keys, values)
+    codec = create_codec(name, calibration_for(block))
+    data = codec.encode(block)
+    kinds, whole = set(), cachegen.decode_section
+
+    def watched(*arguments: object) -> bool:
+        kinds.add(whole(*arguments))
+        return kinds == {True}
+
+    monkeypatch.setattr(cachegen, "decode_section", watched)
+    at_once = codec.decode(data)
+    assert kinds == {True}
+    monkeypatch.setattr(cachegen, "decode_section", lambda *_: False)
+    by_stream = codec.decode(data)
+    assert torch.equal(at_once.keys, by_stream.keys)
+    assert torch.equal(at_once.values, by_stream.values)
 
 
 def test_rungs_are_quarter_octaves_exactly_rounded() -> None:

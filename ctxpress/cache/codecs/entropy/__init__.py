@@ -5,7 +5,7 @@ what is alike lies together. A stream is never more than a byte larger than its 
 ``ceil(log2(n_levels))`` bits each.
 """
 
-from ctxpress.cache.codecs.entropy.coding import decode_symbols, encode_symbols
+from ctxpress.cache.codecs.entropy.coding import decode_symbols, encode_symbols, is_zstd
 from ctxpress.cache.codecs.entropy.tables import SymbolTables
 
-__all__ = ["SymbolTables", "decode_symbols", "encode_symbols"]
+__all__ = ["SymbolTables", "decode_symbols", "encode_symbols", "is_zstd"]

@@ -9,7 +9,7 @@ from ctxpress.cache.codecs.entropy.classes import SYMBOLS_A_CLASS
 from ctxpress.cache.codecs.entropy.tables import SymbolTables
 from ctxpress.errors import CodecError, CorruptContainerError
 
-__all__ = ["CODERS", "decode_symbols", "encode_symbols"]
+__all__ = ["CODERS", "decode_symbols", "encode_symbols", "is_zstd"]
 
 CODERS = ("packed", "zstd", "rans")
 _PACKED, _ZSTD, _RANS = range(3)
@@ -100,6 +100,11 @@ def decode_symbols(
     if coder == _ZSTD:
         return zstd.decompress(body, n_symbols, n_levels).reshape(shape)
     return rans.decode(body, shape, n_levels, tables, row_tables)
+
+
+def is_zstd(first_byte: int) -> bool:
+    """Whether a stream that begins with this byte is coded by zstd."""
+    return first_byte == _ZSTD
 
 
 def _check_tables(

@@ -54,9 +54,11 @@ def decode_table(frequencies: np.ndarray, table: np.ndarray) -> None:
     slot = 0
     for index in range(frequencies.size):
         frequency = uint32(frequencies[index])
-        for offset in range(frequency):
-            table[slot] = (uint32(index) << uint32(24)) | (uint32(offset) << uint32(12)) | frequency
-            slot += 1
+        entry = (uint32(index) << uint32(24)) | frequency
+        own = table[slot : slot + frequency]
+        for offset in range(uint64(own.size)):
+            own[offset] = entry | uint32(offset << uint64(12))
+        slot += own.size
     while slot < TABLE_SIZE:
         table[slot] = uint32(1)
         slot += 1
@@ -67,9 +69,7 @@ def pack_groups(
     symbols: np.ndarray,
     order: np.ndarray,
     classes: np.ndarray,
-    lows: np.ndarray,
-    widths: np.ndarray,
-    groups: np.ndarray,
+    heads: np.ndarray,
     fillers: np.ndarray,
     starts: np.ndarray,
     packed: np.ndarray,
@@ -83,7 +83,7 @@ def pack_groups(
     place, last = 0, -1
     for row in order:
         kind = classes[row]
-        low, width, group = lows[kind], widths[kind], groups[kind]
+        low, width, group = heads[kind, 1], heads[kind, 2], heads[kind, 3]
         n_groups = (n_columns + group - 1) // group
         if kind != last:
             last = kind
@@ -291,37 +291,36 @@ def expand_groups(
     grouped: np.ndarray,
     order: np.ndarray,
     classes: np.ndarray,
-    lows: np.ndarray,
-    widths: np.ndarray,
-    groups: np.ndarray,
+    heads: np.ndarray,
+    n_columns: int,
     out: np.ndarray,
 ) -> None:
-    """Write the symbols of ``grouped``, rows in ``order``, to their rows of ``out``, uint8."""
-    n_columns = out.shape[1]
+    """Write the symbols of ``grouped``, rows in ``order``, to the first columns of ``out``."""
     digits = np.empty((4, 256), np.uint8)
     pairs = np.empty(256, np.uint16)
     both = pairs.view(np.uint8)  # in the machine's own order, as rows of symbols are
     last, place = -1, 0
     for row in order:
         kind = classes[row]
-        group = groups[kind]
-        if kind != last:
-            last = kind
-            for index in range(256):
+        low, width, group = heads[kind, 1], heads[kind, 2], heads[kind, 3]
+        if kind != last and group > 1:
+            for index in range(width**group):
                 rest = index
                 for digit in range(group):
-                    digits[digit, index] = uint8(lows[kind] + rest % widths[kind])
-                    rest //= widths[kind]
+                    digits[digit, index] = uint8(low + rest % width)
+                    rest //= width
                 both[2 * index], both[2 * index + 1] = digits[0, index], digits[1, index]
+        last = kind
         n_groups = (n_columns + group - 1) // group
         source, target = grouped[place : place + n_groups], out[row]
         place += n_groups
         if group == 1:
+            lowest = uint8(low)
             for column in range(uint64(n_columns)):
-                target[column] = digits[0, source[column]]
+                target[column] = source[column] + lowest
             continue
         whole = 0
-        if group == 2 and n_columns % 2 == 0:
+        if group == 2 and target.size % 2 == 0:
             whole = n_columns // 2
             wide = target.view(np.uint16)
             for pair in range(uint64(whole)):
@@ -377,9 +376,12 @@ def list_outliers(
 
 
 @compiled
-def place_outliers(data: np.ndarray, n_levels: int, flat: np.ndarray) -> bool:
-    """Write what :func:`list_outliers` listed into ``flat``; whether it was a whole list."""
-    at, last = 0, np.int64(-1)
+def place_outliers(data: np.ndarray, n_levels: int, n_columns: int, out: np.ndarray) -> bool:
+    """Write what :func:`list_outliers` listed into ``out``; whether it was a whole list.
+
+    Places count ``n_columns`` a row, though ``out`` may have more.
+    """
+    at, last, n_symbols = 0, np.int64(-1), out.shape[0] * n_columns
     while at < data.size:
         step, shift = np.int64(0), np.int64(0)
         while at < data.size and data[at] >= 128 and shift < 42:
@@ -390,8 +392,8 @@ def place_outliers(data: np.ndarray, n_levels: int, flat: np.ndarray) -> bool:
             return False
         step |= np.int64(data[at]) << shift
         last += step
-        if step == 0 or last >= flat.size or data[at + 1] >= n_levels:
+        if step == 0 or last >= n_symbols or data[at + 1] >= n_levels:
             return False
-        flat[last] = data[at + 1]
+        out[last // n_columns, last % n_columns] = data[at + 1]
         at += 2
     return True

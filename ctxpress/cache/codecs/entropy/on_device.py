@@ -122,7 +122,7 @@ def _expanded(stream: ParsedStream, shape: tuple[int, int], grouped: torch.Tenso
 def _with_outliers(stream: ParsedStream, out: torch.Tensor) -> torch.Tensor:
     if stream.outliers.size == 0:
         return out
-    on_host = out.cpu().numpy().reshape(-1)
-    if not kernels.place_outliers(stream.outliers, 256, on_host):
+    on_host = out.cpu().numpy()
+    if not kernels.place_outliers(stream.outliers, 256, on_host.shape[1], on_host):
         raise CorruptContainerError("the outliers of a rANS stream are no whole list")
-    return torch.from_numpy(on_host).reshape(out.shape).to(out.device)
+    return torch.from_numpy(on_host).to(out.device)

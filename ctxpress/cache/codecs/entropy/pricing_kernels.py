@@ -133,17 +133,18 @@ def group_frequencies(weights: np.ndarray, group: int) -> np.ndarray:  # noqa: C
     group is as likely as the product of its symbols. The sum is 4,095: one slot stays free, so that
     no frequency needs thirteen bits. What is possible at all gets at least 1.
     """
-    n_symbols = weights.size
-    size = n_symbols**group
-    products = np.empty(size, np.uint64)
+    products = weights.astype(np.uint64)
+    for _ in range(1, group):
+        before = products
+        products = np.empty(before.size * weights.size, np.uint64)
+        for digit in range(weights.size):
+            place = digit * before.size
+            for index in range(before.size):
+                products[place + index] = before[index] * uint64(weights[digit])
+    size = products.size
     total = uint64(0)
     for index in range(size):
-        product, rest = uint64(1), index
-        for _ in range(group):
-            product *= uint64(weights[rest % n_symbols])
-            rest //= n_symbols
-        products[index] = product
-        total += product
+        total += products[index]
     # The rare ones first: what is left is shared by those that get more than 1.
     slots = uint64(TABLE_SIZE - 1)
     large, n_small = uint64(0), uint64(0)

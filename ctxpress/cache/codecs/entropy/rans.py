@@ -36,7 +36,7 @@ from ctxpress.cache.codecs.entropy.classes import (
 )
 from ctxpress.cache.codecs.entropy.pricing_kernels import histograms
 from ctxpress.cache.codecs.entropy.stream_kernels import decode_body, encode_body, parse_classes
-from ctxpress.cache.codecs.entropy.tables import SymbolTables, static_tables
+from ctxpress.cache.codecs.entropy.tables import SymbolTables, static_densities
 from ctxpress.errors import CodecError, CorruptContainerError
 
 __all__ = [
@@ -54,6 +54,7 @@ _OUTLIERS = 128
 _MANY_ROWS = 512
 _LENGTH = struct.Struct("<I")
 _NO_TABLES = np.zeros((0, 0), np.uint32)
+_NO_TABLES.flags.writeable = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +141,7 @@ def decode(
             else "a rANS stream does not end where its symbols do"
         )
     if stream.outliers.size and not kernels.place_outliers(
-        stream.outliers, n_levels, out.reshape(-1)
+        stream.outliers, n_levels, shape[1], out
     ):
         raise CorruptContainerError("the outliers of a rANS stream are no whole list")
     return out
@@ -164,10 +165,12 @@ def parse(
         raise CorruptContainerError(f"a rANS stream of 2 ** {lanes_log2} lanes")
     if not 1 <= n_classes <= min(MAX_CLASSES, shape[0]):
         raise CorruptContainerError(f"a rANS stream of {n_classes} classes for {shape[0]} rows")
-    family = _family(source, n_levels, tables)
-    weights = _NO_TABLES if family is None else family.weights
+    family = _given_weights(source, tables)
     raw = np.frombuffer(data[3:], np.uint8)
-    problem, size, heads, weights = parse_classes(raw, n_classes, n_levels, weights, ladder())
+    raw.flags.writeable = False  # else there would be two kinds of arrays to compile for
+    problem, size, heads, weights = parse_classes(
+        raw, n_classes, n_levels, source == SOURCE_STREAM, family, static_densities(), ladder()
+    )
     if problem:
         raise CorruptContainerError(_class_problem(problem, size, heads[size]))
     place = 3 + size
@@ -253,16 +256,14 @@ def _decode_row_classes(data: memoryview, n_rows: int, n_classes: int) -> np.nda
     return decode(data[1:], (1, n_rows), n_classes, None).reshape(-1)
 
 
-def _family(source: int, n_levels: int, tables: SymbolTables | None) -> SymbolTables | None:
-    if source == SOURCE_STATIC:
-        return static_tables(n_levels)
-    if source in (SOURCE_GIVEN, SOURCE_ROWS):
-        if tables is None:
-            raise CorruptContainerError("a rANS stream of tables that were not given")
-        return tables
-    if source == SOURCE_STREAM:
-        return None
-    raise CorruptContainerError(f"a rANS stream with tables from {source}")
+def _given_weights(source: int, tables: SymbolTables | None) -> np.ndarray:
+    if source in (SOURCE_STATIC, SOURCE_STREAM):
+        return _NO_TABLES
+    if source not in (SOURCE_GIVEN, SOURCE_ROWS):
+        raise CorruptContainerError(f"a rANS stream with tables from {source}")
+    if tables is None:
+        raise CorruptContainerError("a rANS stream of tables that were not given")
+    return tables.weights
 
 
 @lru_cache(maxsize=1)

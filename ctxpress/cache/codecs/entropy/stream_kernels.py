@@ -20,6 +20,7 @@ from ctxpress.cache.codecs.entropy.kernels import (
     starts_of,
 )
 from ctxpress.cache.codecs.entropy.pricing_kernels import TABLE_SIZE, group_frequencies
+from ctxpress.cache.codecs.entropy.tables import static_weights
 
 __all__ = ["decode_body", "encode_body", "order_of", "parse_classes", "segments_of", "tables_of"]
 
@@ -62,11 +63,18 @@ def tables_of(heads: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 @compiled
 def parse_classes(
-    data: np.ndarray, n_classes: int, n_levels: int, family: np.ndarray, ladder: np.ndarray
+    data: np.ndarray,
+    n_classes: int,
+    n_levels: int,
+    are_own: bool,
+    family: np.ndarray,
+    densities: np.ndarray,
+    ladder: np.ndarray,
 ) -> tuple[int, int, np.ndarray, np.ndarray]:
     """Read ``n_classes`` classes from the start of ``data``, uint8.
 
-    ``family``: the tables they name, or none where the stream holds them. Returns 0, where the
+    Their tables are in the stream where they ``are_own``, else of ``family``, or static ones where
+    that has none; see ``tables.py`` for ``densities``. Returns 0, where the
     classes end, heads and weights; or what is wrong first and in which class: 1 the end comes too
     early, 2 symbols and groups that cannot be, 3 a table that is not whole, 4 no such table.
     """
@@ -83,7 +91,7 @@ def parse_classes(
         low, width, group = heads[kind, 1], heads[kind, 2], heads[kind, 3]
         if low + width > n_levels or group < 1 or group > 4 or width**group > 256:
             return 2, kind, heads, weights
-        if family.shape[0] == 0:
+        if are_own:
             if heads[kind, 0] != 0 or place + width > data.size:
                 return 3, kind, heads, weights
             for index in range(width):
@@ -91,11 +99,13 @@ def parse_classes(
                     return 3, kind, heads, weights
                 weights[kind, index] = ladder[data[place + index]]
             place += width
-        else:
-            if heads[kind, 0] >= family.shape[0]:
-                return 4, kind, heads, weights
-            for index in range(width):
-                weights[kind, index] = family[heads[kind, 0], low + index]
+            continue
+        table, n_tables = heads[kind, 0], family.shape[0]
+        if table >= (n_tables if n_tables > 0 else densities.shape[0]):
+            return 4, kind, heads, weights
+        chosen = family[table] if n_tables > 0 else static_weights(densities[table], n_levels)
+        for index in range(width):
+            weights[kind, index] = chosen[low + index]
     return 0, place, heads, weights
 
 
@@ -114,7 +124,7 @@ def decode_body(
     problem = decode_lanes(words, n_lanes, segments, tables_of(heads, weights), grouped)
     if problem == 0:
         order = order_of(of_rows, heads.shape[0])
-        expand_groups(grouped, order, of_rows, heads[:, 1], heads[:, 2], heads[:, 3], out)
+        expand_groups(grouped, order, of_rows, heads, out.shape[1], out)
     return problem
 
 
@@ -141,8 +151,7 @@ def encode_body(
     packed = np.empty((n_groups + block - 1) // block * block, np.uint32)
     packed[n_groups:] = uint32(TABLE_SIZE)
     pack_groups(
-        symbols, order_of(of_rows, n_classes), of_rows, heads[:, 1], heads[:, 2], heads[:, 3],
-        fillers, starts, packed,
+        symbols, order_of(of_rows, n_classes), of_rows, heads, fillers, starts, packed
     )  # fmt: skip
     words = np.empty(packed.size + block, np.uint32)
     begin = encode_lanes(packed, n_lanes, words, inverses, shifts)

@@ -7,9 +7,17 @@ from functools import lru_cache
 
 import numpy as np
 
+from ctxpress.cache.codecs.entropy.compiling import compiled
 from ctxpress.errors import CodecError
 
-__all__ = ["WEIGHT_TOTAL", "SymbolTables", "static_tables", "weights_of_counts"]
+__all__ = [
+    "WEIGHT_TOTAL",
+    "SymbolTables",
+    "static_densities",
+    "static_tables",
+    "static_weights",
+    "weights_of_counts",
+]
 
 WEIGHT_TOTAL = 4096
 MAX_TABLES = 256
@@ -71,23 +79,38 @@ def static_tables(n_levels: int) -> SymbolTables:
     120 tables: densities ``exp(-a|x| - b x**2)`` of 40 widths and 3 shapes, summed over 16 points
     a symbol. Only integers are used, so they are equal on every machine.
     """
+    densities = static_densities()
+    return SymbolTables(np.stack([static_weights(one, n_levels) for one in densities]))
+
+
+@compiled
+def static_weights(density: np.ndarray, n_levels: int) -> np.ndarray:
+    """Weights of one table of the family from its row of :func:`static_densities`; uint32."""
     centre = (n_levels - 1) // 2
     reach = max(centre, n_levels - 1 - centre)
-    value, ratio, bend = _start()
-    mass = np.zeros((_SCALES * _SHAPES, reach + 1), np.int64)
+    value, ratio, bend = density[0], density[1], density[2]
+    mass = np.zeros(reach + 1, np.int64)
     # Points lie at (m + 1/2) / 16 on one side; the other side of symbol 0 counts by doubling.
     for point in range(_STEPS * reach + _STEPS // 2):
         symbol = (point + _STEPS // 2) // _STEPS
-        mass[:, symbol] += value * (2 if symbol == 0 else 1)
+        mass[symbol] += value * (2 if symbol == 0 else 1)
         value = value * ratio >> 31
         ratio = ratio * bend >> 31
-    both = np.concatenate((mass[:, 1 : centre + 1][:, ::-1], mass[:, : n_levels - centre]), axis=1)
-    total = both.sum(axis=1, keepdims=True)
-    return SymbolTables(1 + both * (WEIGHT_TOTAL - n_levels) // total)
+        if value == 0:
+            break
+    total = mass[0] + mass[1 : centre + 1].sum() + mass[1 : n_levels - centre].sum()
+    weights = np.empty(n_levels, np.uint32)
+    for symbol in range(n_levels):
+        weights[symbol] = 1 + mass[abs(symbol - centre)] * (WEIGHT_TOTAL - n_levels) // total
+    return weights
 
 
-def _start() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The density at the first point, its ratio to the next, and what the ratio shrinks by."""
+@lru_cache(maxsize=1)
+def static_densities() -> np.ndarray:
+    """Of each table the density at its first point, the ratio to the next, what that shrinks by.
+
+    int64 ``(120, 3)`` with 31 fraction bits.
+    """
     rows = []
     for scale in range(_SCALES):
         width = _exp2_quarters(scale - 12)  # standard deviation in symbols, 32 fraction bits
@@ -98,8 +121,9 @@ def _start() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             step, square = a // _STEPS, b // (_STEPS * _STEPS)
             first = step // 2 + square // 4
             rows.append((_exp(first), _exp(step + 2 * square), _exp(2 * square)))
-    columns = np.array(rows, np.int64).T
-    return columns[0], columns[1], columns[2]
+    densities = np.array(rows, np.int64)
+    densities.flags.writeable = False
+    return densities
 
 
 _SQRT2 = 6074001000  # sqrt(2) with 32 fraction bits
