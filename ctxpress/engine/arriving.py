@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 
@@ -11,6 +11,7 @@ import torch
 from ctxpress.cache.container import ContainerHeader
 from ctxpress.cache.identity import KVIdentity
 from ctxpress.cache.kv import KVBlock
+from ctxpress.engine.placing import can_place, place_keys
 from ctxpress.engine.rope import RotaryAngles
 from ctxpress.errors import CodecError
 
@@ -37,8 +38,14 @@ class ArrivingKV:
         self.keys_rotated = header.keys_rotated
         self.n_layers, self.n_kv_heads = layout.n_layers, layout.n_kv_heads
         self.n_tokens, self.head_dim = layout.n_tokens, layout.head_dim
+        self._size_bytes = layout.decoded_bytes
         self._parts: dict[int, KVBlock] = {}  # by first layer
         self._layers: list[Future[LayerKV]] = [Future() for _ in range(self.n_layers)]
+
+    @property
+    def size_bytes(self) -> int:
+        """What the block takes up when all of it is here."""
+        return self._size_bytes
 
     @property
     def first_layer(self) -> Future[LayerKV]:
@@ -74,18 +81,33 @@ class ArrivingKV:
             identity=self.identity,
         )
 
-    def placed(self, angles: RotaryAngles, dtype: torch.dtype) -> list[Future[LayerKV]]:
+    def placed(
+        self,
+        angles: RotaryAngles,
+        dtype: torch.dtype,
+        rooms: Sequence[LayerKV | None],
+    ) -> list[Future[LayerKV]]:
         """The layers with keys at the positions of ``angles``, as ``SequenceKV`` takes them.
 
-        Keys that came rotated stay as they are. The futures raise :class:`KVLoadError`.
+        Keys that came rotated stay as they are. ``rooms``: where each layer is to lie, or None
+        for tensors of its own. The futures raise :class:`KVLoadError`.
         """
 
         def turn(layer: int) -> Callable[[LayerKV], LayerKV]:
             def turned(pair: LayerKV) -> LayerKV:
                 keys, values = (tensor.to(angles.device) for tensor in pair)
+                room = rooms[layer]
+                if room is not None and not self.keys_rotated and can_place(keys, room[0]):
+                    place_keys(keys, *angles.layers[layer], room[0])
+                    with torch.inference_mode():
+                        room[1].copy_(values)
+                    return room
                 if not self.keys_rotated:
                     keys = angles.rotate(keys, layer)
-                return keys.to(dtype), values.to(dtype)
+                if room is None:
+                    return keys.to(dtype), values.to(dtype)
+                with torch.inference_mode():
+                    return room[0].copy_(keys), room[1].copy_(values)
 
             return turned
 

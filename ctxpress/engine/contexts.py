@@ -24,7 +24,7 @@ from ctxpress.engine.forward import run_rows
 from ctxpress.engine.generation import PreparedPrompt, Work
 from ctxpress.engine.kv_source import KVSource, WantedKV
 from ctxpress.engine.loading import RotaryModel
-from ctxpress.engine.parallel import Mixing, parallel_row, place_row, sequential_row
+from ctxpress.engine.parallel import Mixing, parallel_row, place_row, reserve, sequential_row
 from ctxpress.engine.prompts import PromptPieces
 from ctxpress.engine.sequence import SequenceKV
 from ctxpress.engine.versions import DocumentVersions
@@ -119,6 +119,8 @@ class ContextBuilder:
         while n_found and found[n_found - 1] is None:
             n_found -= 1
         row = sequential_row(self._model, []).row
+        if any(map(_arrives, found[:n_found])):
+            reserve(self._model, row, len(tokens))
         for index, block in enumerate(found[:n_found]):
             if block is not None:
                 place_row(self._model, row, block, index * size)

@@ -36,8 +36,9 @@ _MOST_AT_A_TIME = 32
 class KVLoads:
     """Loads of one event loop, the only thread that calls it.
 
-    ``keep`` gets every block that became whole. ``count`` is told what became of each: ``store``,
-    ``missing``, ``undecodable`` or ``computed instead``.
+    ``keep`` gets every block that became whole, if ``wants`` says so of its bytes; they are put
+    together when all that began with them is here, so that nothing waits for that. ``count``
+    is told what became of each: ``store``, ``missing``, ``undecodable`` or ``computed instead``.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class KVLoads:
         decoders: Executor,
         *,
         keep: Callable[[CacheKey, KVBlock], None],
+        wants: Callable[[int], bool],
         count: Callable[[str], None],
         ttl_s: float,
         policy: LoadPolicy | None = None,
@@ -56,6 +58,7 @@ class KVLoads:
         self._level = KVLevel.of(codec)
         self._decoders = decoders
         self._keep = keep
+        self._wants = wants
         self._count = count
         self._ttl_s = ttl_s
         self._policy = policy
@@ -85,7 +88,7 @@ class KVLoads:
                 continue
             begun[run.key] = self._arriving[run.key] = arriving
             task = asyncio.create_task(self._receive(run, one, arriving, batch))
-            batch.pending += 1
+            batch.begin_one()
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return begun, report
@@ -135,9 +138,14 @@ class KVLoads:
         key = run.key
         error: Exception = KVMissError("the load was ended", reason=KVMiss.UNREACHABLE)
         try:
-            async with self._places:
-                await self._decode(run, stored, arriving, batch)
-            self._keep(key, await self._aside(arriving.whole))
+            try:
+                async with self._places:
+                    await self._decode(run, stored, arriving, batch)
+            finally:
+                batch.end_one()
+            if self._wants(arriving.size_bytes):
+                await batch.ended.wait()
+                self._keep(key, await self._aside(arriving.whole))
             self._count("store")
         except CodecError as problem:
             error = problem
@@ -194,13 +202,25 @@ class _Batch:
     """Loads that began together: only all of their bytes over all of the time measure the link."""
 
     def __init__(self) -> None:
-        self.pending = 0
+        self.ended = asyncio.Event()
+        self._n_pending = 0
+        self._n_coming = 0
         self._n_bytes = 0
         self._begun_s = time.perf_counter()
+
+    def begin_one(self) -> None:
+        self._n_pending += 1
+        self._n_coming += 1
+
+    def end_one(self) -> None:
+        """One of them is decoded, or has failed."""
+        self._n_pending -= 1
+        if not self._n_pending:
+            self.ended.set()
 
     def received(self, n_bytes: int, policy: LoadPolicy | None) -> None:
         """One of them is here. Where one fails, the batch says nothing about the link."""
         self._n_bytes += n_bytes
-        self.pending -= 1
-        if self.pending == 0 and policy is not None:
+        self._n_coming -= 1
+        if self._n_coming == 0 and policy is not None:
             policy.transferred(self._n_bytes, (time.perf_counter() - self._begun_s) * 1000)

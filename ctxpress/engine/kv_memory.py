@@ -58,9 +58,13 @@ class KVMemory:
                 self._blocks.move_to_end(key)
             return block
 
+    def takes(self, size_bytes: int) -> bool:
+        """Whether a block of that size would be kept."""
+        return size_bytes <= self._max_bytes
+
     def put(self, key: CacheKey, block: KVBlock) -> None:
         """Keep a block; one that is larger than the whole memory is not kept."""
-        if block.size_bytes > self._max_bytes:
+        if not self.takes(block.size_bytes):
             return
         with self._lock:
             self._drop(key)

@@ -14,7 +14,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Coroutine, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ctxpress.cache.chunk_key import CacheKey, KVLevel
@@ -27,6 +27,7 @@ from ctxpress.engine.kv_loads import KVLoads
 from ctxpress.engine.kv_memory import KVMemory
 from ctxpress.engine.kv_source import Arrivals, KVStats, WantedKV
 from ctxpress.engine.load_policy import LoadPolicy
+from ctxpress.engine.thread_pools import single_threaded_pool
 from ctxpress.errors import CodecError
 
 __all__ = ["KVTier"]
@@ -70,14 +71,15 @@ class KVTier:
         self._pending: set[Future[None]] = set()
         self._counts: Counter[str] = Counter()
         # Pools of their own: what waits to be written must not hold up what is waited for.
-        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="ctxpress-decode")
-        self._encoders = ThreadPoolExecutor(threads, thread_name_prefix="ctxpress-encode")
+        self._decoders = single_threaded_pool(threads, "ctxpress-decode")
+        self._encoders = single_threaded_pool(threads, "ctxpress-encode")
         self._loop = asyncio.new_event_loop()
         self._loads = KVLoads(
             store,
             codec,
             self._decoders,
             keep=memory.put,
+            wants=memory.takes,
             count=self._count,
             ttl_s=ttl_s,
             policy=policy,

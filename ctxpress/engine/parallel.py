@@ -20,10 +20,19 @@ from ctxpress.engine.attention import ContextPlan, Row
 from ctxpress.engine.fingerprint import token_digest
 from ctxpress.engine.forward import run_rows
 from ctxpress.engine.loading import RotaryModel
+from ctxpress.engine.placing import placed_keys
 from ctxpress.engine.sequence import SequenceKV
 from ctxpress.errors import CodecError, ContextLengthError
 
-__all__ = ["Mixing", "PlacedRow", "encode_behind", "parallel_row", "place_row", "sequential_row"]
+__all__ = [
+    "Mixing",
+    "PlacedRow",
+    "encode_behind",
+    "parallel_row",
+    "place_row",
+    "reserve",
+    "sequential_row",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,13 +136,25 @@ def place_row(model: RotaryModel, row: Row, block: KVBlock | ArrivingKV, place: 
     _check_length(model, place + block.n_tokens)
     positions = torch.arange(place, place + block.n_tokens, device=model.device)
     if isinstance(block, ArrivingKV):
-        loads = block.placed(model.rope.at(positions), model.dtype)
+        rooms = [row.sequence.room(layer, block.n_tokens) for layer in range(model.n_layers)]
+        loads = block.placed(model.rope.at(positions), model.dtype, rooms)
         row.sequence.append_later(block.n_tokens, loads)
         return
     keys = block.keys.to(model.device)
     if not block.keys_rotated:
-        keys = model.rope.rotate(keys, positions)
+        keys = placed_keys(keys, model.rope.at(positions), model.dtype)
     row.sequence.append(keys.to(model.dtype), block.values.to(model.device, model.dtype))
+
+
+def reserve(model: RotaryModel, row: Row, n_tokens: int) -> None:
+    """Room in an empty row for ``n_tokens``, which those who bring them may write to."""
+    row.sequence.reserve(
+        n_tokens,
+        n_kv_heads=model.n_kv_heads,
+        head_dim=model.head_dim,
+        dtype=model.dtype,
+        device=model.device,
+    )
 
 
 def _some(prefix: KVBlock | ArrivingKV | None) -> list[KVBlock | ArrivingKV]:
@@ -144,6 +165,8 @@ def _sequence(
     model: RotaryModel, blocks: Sequence[KVBlock | ArrivingKV], places: Sequence[int]
 ) -> tuple[SequenceKV, int]:
     row, end = Row(SequenceKV(model.n_layers)), 0
+    if any(isinstance(block, ArrivingKV) for block in blocks):
+        reserve(model, row, sum(block.n_tokens for block in blocks))
     for block, place in zip(blocks, places, strict=True):
         place_row(model, row, block, place)
         end = max(end, place + block.n_tokens)

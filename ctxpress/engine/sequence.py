@@ -57,12 +57,34 @@ class SequenceKV:
         for layer, one_keys, one_values in zip(self._layers, keys, values, strict=True):
             layer.append(one_keys, one_values)
 
+    def reserve(
+        self,
+        n_tokens: int,
+        *,
+        n_kv_heads: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        """Make room for ``n_tokens`` in all, so that appending them moves nothing.
+
+        For an empty sequence. What still comes can then be written to :meth:`room` by whoever
+        brings it.
+        """
+        for layer in self._layers:
+            layer.reserve((n_kv_heads, n_tokens + _LEAST_ROOM, head_dim), dtype, device)
+
+    def room(self, layer: int, n_tokens: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Where the next ``n_tokens`` of a layer will lie, if that is reserved: keys and values."""
+        return self._layers[layer].room(n_tokens)
+
     def append_later(
         self, n_tokens: int, loads: Sequence[Future[tuple[torch.Tensor, torch.Tensor]]]
     ) -> None:
         """Append ``n_tokens`` whose layers are still on their way, a future for each layer.
 
-        Reading a layer waits for it and raises what the future raises.
+        Reading a layer waits for it and raises what the future raises. What lies in the layer's
+        :meth:`room` is not copied again.
         """
         for layer, load in zip(self._layers, loads, strict=True):
             layer.extend_later(n_tokens, load)
@@ -110,6 +132,18 @@ class _Layer:
             return 0
         return 2 * int(self._keys.numel()) * int(self._keys.element_size())
 
+    def reserve(
+        self, shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._keys = torch.empty(shape, dtype=dtype, device=device)
+        self._values = torch.empty(shape, dtype=dtype, device=device)
+
+    def room(self, n_tokens: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        start, stop = self.n_tokens, self.n_tokens + n_tokens
+        if self._keys is None or self._values is None or self._keys.shape[1] < stop:
+            return None
+        return self._keys[:, start:stop], self._values[:, start:stop]
+
     def append(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Behind tokens that are still on their way it waits with them, not for them."""
         if not self._pending:
@@ -152,9 +186,11 @@ class _Layer:
                     f"loaded keys of {tuple(keys.shape)} where {n_tokens} tokens were announced"
                 )
             own_keys, own_values = self._room(self.n_tokens, keys, used=start)
-            with torch.inference_mode():
-                own_keys[:, start : start + n_tokens] = keys
-                own_values[:, start : start + n_tokens] = values
+            for own, tensor in ((own_keys, keys), (own_values, values)):
+                place = own[:, start : start + n_tokens]
+                if place.data_ptr() != tensor.data_ptr():
+                    with torch.inference_mode():
+                        place.copy_(tensor)
             del self._pending[0]
 
     def _room(

@@ -94,7 +94,9 @@ def test_a_load_that_two_requests_want_is_made_once(tmp_path: Path) -> None:
         assert all(found)
         for one in found:
             if isinstance(one, ArrivingKV):
-                one.placed(MODEL.rope.at(torch.arange(20)), torch.float32)[-1].result(30)
+                one.placed(MODEL.rope.at(torch.arange(20)), torch.float32, [None] * 3)[-1].result(
+                    30
+                )
     deadline = time.monotonic() + 30
     while "store" not in reader.counts:  # counted when it is kept, just behind the last layer
         assert time.monotonic() < deadline
