@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from ctxpress.cli import kv_calibration, kv_inspect
+from ctxpress.cli import kv_calibration, kv_inspect, kv_plan
 
 __all__ = ["create_app"]
 
 
 def create_app() -> typer.Typer:
     """The commands on compressed KV."""
-    app = typer.Typer(no_args_is_help=True, help="Look into compressed KV, and calibrate codecs.")
+    app = typer.Typer(no_args_is_help=True, help="Look into compressed KV, calibrate codecs, plan.")
     app.command("calibrate")(kv_calibration.calibrate)
     app.command("inspect")(kv_inspect.inspect)
+    app.command("plan")(kv_plan.plan)
     return app
