@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, field_validator, mod
 
 __all__ = [
     "Config",
+    "ParallelConfig",
     "PipelineConfig",
     "PluginsConfig",
     "ProtectConfig",
@@ -42,14 +43,33 @@ class PluginsConfig(_Model):
     enabled: tuple[str, ...] = ("ctxpress",)
 
 
+class ParallelConfig(_Model):
+    """How vLLM, with the connector of ctxpress, is given documents that were each read by itself.
+
+    ``tokenizer``: a folder with the ``tokenizer.json`` and the chat template of the model.
+    ``temperature``: T of the documents' logits, calibrated for this model; 1 is plain parallel
+    encoding. ``block_tokens``: vLLM's block size. ``documents_at_a_time``: how many documents that
+    nobody has read yet a proxy has read at once. ``encode_timeout_ms``: how long a request waits
+    for its own of them. ``remember_s``: for how long a document counts as read.
+    """
+
+    tokenizer: Annotated[str, Field(min_length=1)]
+    temperature: float = Field(default=1.0, gt=0, le=4)
+    block_tokens: int = Field(default=16, ge=1, le=4096)
+    documents_at_a_time: int = Field(default=8, ge=1, le=1024)
+    encode_timeout_ms: float = Field(default=10_000, gt=0)
+    remember_s: float = Field(default=1800, gt=0)
+
+
 class UpstreamConfig(_Model):
     """An LLM backend. ``base_url`` may end in ``/v1`` or not; paths are joined either way.
 
-    A ``worker`` may be several equal ones: ``base_urls``. Where none of them answers, requests go
-    as plain text to the upstream named by ``fallback``, for the model ``fallback_model`` there.
+    A ``worker`` or ``vllm`` may be several equal ones: ``base_urls``. Where no worker answers,
+    requests go as plain text to the upstream named by ``fallback``, for the model
+    ``fallback_model`` there. ``parallel`` switches documents in parallel on for a ``vllm``.
     """
 
-    kind: Literal["openai", "anthropic", "worker"] = "openai"
+    kind: Literal["openai", "anthropic", "worker", "vllm"] = "openai"
     base_url: HttpUrl | None = None
     base_urls: Annotated[tuple[HttpUrl, ...], Field(min_length=1)] | None = None
     api_key_env: EnvironmentName | None = None
@@ -58,17 +78,20 @@ class UpstreamConfig(_Model):
     max_retries: int = Field(default=2, ge=0, le=10)
     fallback: Name | None = None
     fallback_model: str | None = None
+    parallel: ParallelConfig | None = None
 
     @model_validator(mode="after")
     def _has_one_address(self) -> UpstreamConfig:
         if (self.base_url is None) == (self.base_urls is None):
-            raise ValueError("give base_url, or for a worker base_urls")
-        if self.base_urls is not None and self.kind != "worker":
-            raise ValueError("base_urls is for kind: worker; give base_url")
+            raise ValueError("give base_url, or for a worker or vllm base_urls")
+        if self.base_urls is not None and self.kind not in ("worker", "vllm"):
+            raise ValueError("base_urls is for kind: worker and kind: vllm; give base_url")
         if self.fallback is not None and self.kind != "worker":
             raise ValueError("fallback is for kind: worker")
         if self.fallback_model is not None and self.fallback is None:
             raise ValueError("fallback_model needs fallback")
+        if self.parallel is not None and self.kind != "vllm":
+            raise ValueError("parallel is for kind: vllm")
         return self
 
     @property

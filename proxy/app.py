@@ -105,6 +105,8 @@ class ProxyApp:
                 await task
         if self._runtime is not None:
             self._runtime.access.flush()
+            for documents in self._runtime.parallel.values():
+                await documents.aclose()
             await self._runtime.pool.aclose()
             if self._compressor is None:
                 await self._runtime.compressor.aclose()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import aiohttp
@@ -20,12 +20,15 @@ from .failover import BREAKS, BUSY
 from .headers import HOP_HEADER, RequestHead, read_head, response_headers
 from .options import NO_OPTIONS, read_options
 from .record import CLIENT_GONE, RequestRecord
+from .replicas import Replicas
 from .routes import Route
+from .routing import votes
 from .runtime import Runtime
 from .sse import EventStream
 from .tenants import Target, Tenant, upstream_credentials
 from .types import RawHeaders, Receive, Scope, Send
 from .upstream import BrokenOffError, Data, TimedOutError, UnreachableError, Upstream
+from .vllm.answering import answer_by_vllm
 from .worker_answers import FORMATS, answer_by_workers
 
 __all__ = ["Exchange"]
@@ -34,7 +37,6 @@ T = TypeVar("T")
 
 WATCH_AFTER_S = 0.2
 _LARGE_BYTES = 256 * 1024
-_PREFIX_BYTES = 1024
 
 
 class Exchange:
@@ -44,6 +46,7 @@ class Exchange:
         "_body",
         "_client_gone",
         "_done",
+        "_taken",
         "_task",
         "_watcher",
         "answering",
@@ -75,6 +78,7 @@ class Exchange:
         self._client_gone = False
         self._body: RequestBody | None = None
         self.events: EventStream | None = None
+        self._taken: list[tuple[Replicas, str]] = []
         self._task = asyncio.current_task()
         self._watcher: asyncio.Task[None] | None = None
 
@@ -97,6 +101,8 @@ class Exchange:
         finally:
             self._done = True
             in_flight.discard(self)
+            for replicas, base in self._taken:
+                replicas.left(base)
             if self._watcher is not None:
                 self._watcher.cancel()
             if self._client_gone:
@@ -195,11 +201,12 @@ class Exchange:
         runtime, body = self.runtime, self._body
         upstream = self.upstream = runtime.pool.upstreams[target.upstream]
         headers = self.headers_for(upstream, head)
+        self.record.upstream = upstream.name
         bases: Sequence[str] = upstream.replicas.bases
-        if upstream.kind == "worker":
-            bases = upstream.replicas.order(
-                _votes(raw if references is None else references.body, references)
-            )
+        if len(bases) > 1:
+            given = raw if references is None else references.body
+            near = await _off_loop(_votes(upstream, references), given or b"")
+            bases = upstream.replicas.order(near)
         data: Data = raw
         if raw is None and body is not None and head.has_body:
             data = body.stream
@@ -209,6 +216,10 @@ class Exchange:
         try:
             if upstream.kind == "worker" and raw is not None and self.route.format in FORMATS:
                 return await answer_by_workers(self, head, raw, references, bases)
+            documents = runtime.parallel.get(upstream.name)
+            if documents is not None and self.route.format in FORMATS:
+                if await answer_by_vllm(self, documents, references, headers, bases):
+                    return
             _, response = await self.send_to_one(upstream, bases, headers, data)
         except (UnreachableError, BrokenOffError, TimedOutError) as error:
             if body is not None and body.failure is not None:
@@ -238,18 +249,23 @@ class Exchange:
         bases: Sequence[str],
         headers: list[tuple[str, str]],
         data: Data,
+        *,
+        raw_path: bytes | None = None,
     ) -> tuple[str, aiohttp.ClientResponse]:
         """Send to the first of ``bases``; where it fails before it answers, to the next.
 
-        More than one are workers of ours: asking a second one for the same answer bills nobody.
-        The address that answered, and the head of its answer.
+        More than one are the operator's own: asking a second one for the same answer bills nobody.
+        The address that answered, and the head of its answer. All that were asked count as busy
+        with the request until it is over. ``raw_path`` takes the place of the request's own.
 
         :raises UnreachableError, BrokenOffError, TimedOutError: of the last one.
         """
         scope, pool = self.scope, self.runtime.pool
         for number, base in enumerate(bases, 1):
             last = number == len(bases) or callable(data)  # a body that is passed on goes once
-            url = pool.url(base, scope["raw_path"], scope["query_string"])
+            url = pool.url(base, raw_path or scope["raw_path"], scope["query_string"])
+            upstream.replicas.taken(base)
+            self._taken.append((upstream.replicas, base))
             try:
                 response = await pool.request(upstream, scope["method"], url, headers, data)
             except (UnreachableError, BrokenOffError, TimedOutError) as error:
@@ -356,11 +372,11 @@ class Exchange:
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _votes(raw: bytes | None, references: References | None) -> list[tuple[str, int]]:
-    """What a request wants to be near to: its documents, else how its body begins."""
-    if references is not None:
-        return [(document.sha256, document.n_characters) for document in references.documents]
-    return [(hashlib.sha256((raw or b"")[:_PREFIX_BYTES]).hexdigest(), 1)]
+def _votes(
+    upstream: Upstream, references: References | None
+) -> Callable[[bytes], list[tuple[str, int]]]:
+    """What a body for ``upstream`` wants to be near to."""
+    return partial(votes, references=references, by_opening=upstream.kind == "vllm")
 
 
 async def _off_loop(function: Callable[[bytes], T], raw: bytes) -> T:

@@ -48,6 +48,8 @@ class Metrics:
         self.skips: dict[tuple[str, str], int] = defaultdict(int)
         self.tokens: dict[tuple[str, str, str], int] = defaultdict(int)
         self.memo_hits: dict[tuple[str], int] = defaultdict(int)
+        self.kv_requests: dict[tuple[str, str], int] = defaultdict(int)
+        self.kv_documents: dict[tuple[str, str], int] = defaultdict(int)
         self.cache_risk: dict[tuple[str], int] = defaultdict(int)
         self.overhead: dict[tuple[str], Histogram] = defaultdict(lambda: Histogram(_OVERHEAD_S))
         self.ttfb: dict[tuple[str], Histogram] = defaultdict(lambda: Histogram(_LATENCY_S))
@@ -109,6 +111,18 @@ class Metrics:
         )
         yield counter(
             "memo_hits", "Blocks whose result a stage knew already.", ("stage",), self.memo_hits
+        )
+        yield counter(
+            "kv_requests",
+            "Requests to vLLM with documents in parallel, and those without by the reason.",
+            ("upstream", "path"),
+            self.kv_requests,
+        )
+        yield counter(
+            "kv_documents",
+            "Documents that vLLM was asked to encode, by how that ended.",
+            ("upstream", "outcome"),
+            self.kv_documents,
         )
         yield counter(
             "cache_risk_blocks",

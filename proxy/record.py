@@ -11,9 +11,10 @@ from .metrics import Metrics
 from .tenants import DEFAULT_TENANT
 from .types import RawHeaders
 
-__all__ = ["CLIENT_GONE", "RequestRecord"]
+__all__ = ["CLIENT_GONE", "PARALLEL", "RequestRecord"]
 
 CLIENT_GONE = 499  # nginx's word for it, in metrics and the log only
+PARALLEL = "parallel"
 _STATUS_CLASS = {number: f"{number}xx" for number in range(1, 6)}
 
 
@@ -22,7 +23,8 @@ class RequestRecord:
     """Filled in while the request runs. No text of a prompt and no key gets in here.
 
     ``overhead_s`` is the time from the request's last byte to the moment it goes upstream,
-    ``ended`` the wall-clock second of its end.
+    ``ended`` the wall-clock second of its end. ``kv`` says of an ``upstream`` with documents in
+    parallel that these went so, or why they did not.
     """
 
     request_id: str
@@ -33,6 +35,8 @@ class RequestRecord:
     skipped: Skip | None = None
     report: Report | None = None
     ended: float = 0.0
+    kv: str | None = None
+    upstream: str = ""
 
     def headers(self) -> RawHeaders:
         """The response headers that explain the request."""
@@ -48,6 +52,11 @@ class RequestRecord:
             headers.append((b"x-ctxpress-stages", ",".join(ran).encode()))
         if self.skipped is not None:
             headers.append((b"x-ctxpress-skipped", self.skipped.value.encode()))
+        if self.kv == PARALLEL:
+            headers.append((b"x-ctxpress-kv", b"parallel"))
+        elif self.kv is not None:
+            headers.append((b"x-ctxpress-kv", b"plain"))
+            headers.append((b"x-ctxpress-kv-reason", self.kv.encode()))
         return headers
 
     def account(self, metrics: Metrics) -> None:
@@ -60,6 +69,8 @@ class RequestRecord:
             metrics.skips[tenant, self.skipped.value] += 1
         if self.status == CLIENT_GONE:
             metrics.errors[tenant, "client_gone"] += 1
+        if self.kv is not None:
+            metrics.kv_requests[self.upstream, self.kv] += 1
         if report is not None:
             metrics.report(tenant, report)
 
@@ -72,5 +83,6 @@ class RequestRecord:
         return (
             f"request id={self.request_id} tenant={self.tenant} endpoint={self.endpoint} "
             f"status={self.status} {tokens} skipped={self.skipped or '-'} "
+            f"kv={self.kv or '-'} "
             f"overhead_ms={self.overhead_s * 1000:.2f}"
         )

@@ -19,6 +19,7 @@ from .settings import ProxySettings
 from .switch import SwitchWatcher
 from .tenants import TenantDirectory
 from .upstream import UpstreamPool
+from .vllm import ParallelDocuments
 
 __all__ = ["Compressor", "Runtime", "Watched"]
 
@@ -64,6 +65,7 @@ class Runtime:
     compressor: Compressor
     tenants: TenantDirectory
     pool: UpstreamPool
+    parallel: Mapping[str, ParallelDocuments]
     routes: RouteTable
     switch: SwitchWatcher
     metrics: Metrics
@@ -80,17 +82,24 @@ class Runtime:
     def build(cls, config: Config, settings: ProxySettings, compressor: Compressor) -> Runtime:
         """Put together what ``config`` says.
 
-        :raises ConfigError: there is no upstream.
+        :raises ConfigError: there is no upstream, or the tokenizer of one cannot be read.
         """
+        metrics = Metrics(lambda: len(runtime.in_flight) + runtime.websockets)
+        pool = UpstreamPool(config, settings)
         runtime = cls(
             config=config,
             settings=settings,
             compressor=compressor,
             tenants=TenantDirectory(config, settings.secret),
-            pool=UpstreamPool(config, settings),
+            pool=pool,
+            parallel={
+                name: ParallelDocuments(pool.upstreams[name], value.parallel, pool, metrics)
+                for name, value in config.upstreams.items()
+                if value.parallel is not None
+            },
             routes=RouteTable(),
             switch=SwitchWatcher(settings.state_dir),
-            metrics=Metrics(lambda: len(runtime.in_flight) + runtime.websockets),
+            metrics=metrics,
             pipelines=frozenset({*config.pipelines, *PRESETS}),
         )
         return runtime

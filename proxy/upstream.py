@@ -60,7 +60,7 @@ class Upstream:
     """A backend as requests need it, or several equal ones."""
 
     name: str
-    kind: Literal["openai", "anthropic", "worker"]
+    kind: Literal["openai", "anthropic", "worker", "vllm"]
     replicas: Replicas
     credential: str | None
     proxy: str | None
@@ -76,7 +76,7 @@ class Upstream:
         return cls(
             name=name,
             kind=config.kind,
-            replicas=Replicas(config.urls),
+            replicas=Replicas(config.urls, spread=config.kind == "vllm"),
             credential=settings.credentials.get(name),
             proxy=settings.outbound.get(name),
             timeout=aiohttp.ClientTimeout(

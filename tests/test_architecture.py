@@ -32,7 +32,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lossless": {"document", "errors"},
     "cache": {"errors", "nearest"},
     "metric_families": set(),
-    "engine": {"cache", "document", "errors", "metric_families", "models", "nearest"},
+    "engine": {"cache", "document", "errors", "metric_families", "models", "nearest"}
+    | {"prompt_pieces"},
+    "prompt_pieces": {"errors"},
+    "tokenizer_folder": {"errors", "prompt_pieces"},
+    "planning": {"errors", "nearest"},
     "tokens": {"models", "stage", "token_estimate", "token_features", "token_files"},
     "token_estimate": {"token_features"},
     "token_features": set(),

@@ -9,11 +9,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from ctxpress_proxy.vllm import PlainPath
 from pydantic import BaseModel
 
 from ctxpress.cache.store_kinds import BUILTIN_STORES, COMMON_OPTIONS
 from ctxpress.config import (
     Config,
+    ParallelConfig,
     PipelineConfig,
     PluginsConfig,
     ProtectConfig,
@@ -35,6 +37,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "The file": Config,
     "`plugins`": PluginsConfig,
     "An upstream": UpstreamConfig,
+    "`parallel`": ParallelConfig,
     "A pipeline": PipelineConfig,
     "`protect`": ProtectConfig,
     "A stage": StageConfig,
@@ -77,9 +80,10 @@ def test_every_option_of_a_store_is_documented() -> None:
 
 
 def test_every_skip_code_is_documented_and_nothing_else() -> None:
-    table = (ROOT / "docs/skips.md").read_text("utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", table, re.M)
-    assert [code for code, _, _ in rows] == [str(code) for code in Skip]
+    tables = (ROOT / "docs/skips.md").read_text("utf-8").split("\n## ")
+    for table, codes in zip(tables, (Skip, PlainPath), strict=True):
+        rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", table, re.M)
+        assert [code for code, _, _ in rows] == [str(code) for code in codes]
 
 
 @pytest.mark.parametrize("file", ["README.md", "docs/configuration.md", "examples/ctxpress.yaml"])

@@ -25,11 +25,11 @@ def plan_page(
     assumed = (
         f"`{command}`: a context of {first.n_tokens:,} tokens, {link.bandwidth_gbit_per_s:g} Gbit/s"
         f" and {link.latency_ms:g} ms to the store, {link.decode_cores} CPU cores that decode"
-        f" beside the transfer, {n_gpus} GPU at {utilisation:.0%} of its dense bf16 peak, a machine with"
-        f" nothing else to do. Codecs: {measured_on()}."
+        f" beside the transfer, {n_gpus} GPU at {utilisation:.0%} of its dense bf16 peak, a machine"
+        f" with nothing else to do. Codecs: {measured_on()}."
     )
-    head = ("model", "GPU", "codec", "stored, MB", "transfer, s", "decode, s", "load, s")
-    head += ("recompute, s", "sooner", "break-even, Gbit/s", "")
+    head = ["model", "GPU", "codec", "stored, MB", "transfer, s", "decode, s", "load, s"]
+    head += ["recompute, s", "sooner", "break-even, Gbit/s", ""]
     rows = [
         (
             plan.model.name,
