@@ -26,9 +26,10 @@ from ctxpress.cache.codecs.kvtc.decoding import (
     decoded_rows,
     split_units,
 )
+from ctxpress.cache.codecs.kvtc.fused import FusedUnit, fused_unit
 from ctxpress.cache.codecs.kvtc.plan import LIMIT, N_LEVELS, UnitPlan, load_plan
 from ctxpress.cache.codecs.kvtc.rounding import split_integers
-from ctxpress.cache.codecs.kvtc.units import unit_rows
+from ctxpress.cache.codecs.kvtc.units import Unit, unit_rows
 from ctxpress.cache.codecs.methods import EncodedSections
 from ctxpress.cache.codecs.sectioned import SectionedCodec
 from ctxpress.cache.container import ContainerHeader, KVLayout
@@ -54,6 +55,7 @@ class KvtcCodec(SectionedCodec):
     ) -> None:
         super().__init__(name, calibration, non_finite=non_finite, threads=threads, device=device)
         self._plan = load_plan(calibration, name, device=self._device)
+        self._fused_units: dict[Unit, FusedUnit | None] = {}
 
     def exact_tokens(self, block: KVBlock) -> Sequence[int]:
         """Tokens so far from all that was calibrated that no integer reaches them, and padding.
@@ -98,6 +100,10 @@ class KvtcCodec(SectionedCodec):
         n_kv_heads, n_tokens, head_dim = keys.shape[1:]
         for plan, part in zip(plans, parts, strict=True):
             integers = decoded_integers(part, plan, self._plan.tables, n_tokens, index)
+            fused = self._fused(plan, head_dim)
+            if fused is not None and keys.is_contiguous() and values.is_contiguous():
+                fused.write(integers, keys, values)
+                continue
             rows = decoded_rows(integers, plan, keys.dtype)
             first_head = plan.unit.start // head_dim
             for place, columns in enumerate(rows.split(head_dim, dim=1)):
@@ -122,6 +128,12 @@ class KvtcCodec(SectionedCodec):
             "escapes": sum(len(escapes) for _, escapes, _ in parts),
             "lengths": UNIT.size * len(parts),
         }
+
+    def _fused(self, plan: UnitPlan, head_dim: int) -> FusedUnit | None:
+        """Made when first decoded with; two threads may both make it, and one is kept."""
+        if plan.unit not in self._fused_units:
+            self._fused_units[plan.unit] = fused_unit(plan, head_dim)
+        return self._fused_units[plan.unit]
 
     def _require(self, block: KVBlock) -> None:
         if block.keys_rotated:
