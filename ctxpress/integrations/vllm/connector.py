@@ -261,6 +261,7 @@ class CtxpressConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM ships
             parallel_refused=served.parallel_refused,
             policy=LoadPolicy() if settings.load == "faster" else None,
             lookup_timeout_ms=settings.lookup_timeout_ms,
+            document_wait_ms=settings.document_wait_ms,
         )
 
     def _announce(self, mine: Deployment) -> None:

@@ -36,6 +36,7 @@ logger = logging.getLogger("vllm.ctxpress")  # under vLLM's own, whose handler p
 
 _FEWEST_PREFILL_TOKENS = 32  # steps with fewer say nothing about prefills
 _IDLE_WAIT_S = 0.002
+_ASK_AGAIN_S = 0.02
 _RECENT_SAVES = 65_536
 _RECENT_S = 60.0  # by then a save has been written, or was dropped
 
@@ -46,7 +47,8 @@ class _Plan:
 
     chunks: list[PromptChunk]
     kind: str  # prefix, parallel or encode
-    begun_s: float = 0.0
+    begun_s: float = 0.0  # when the store was asked first, and last
+    asked_s: float = 0.0
     sizes: list[int | None] | None = None  # None until the store has answered
     start: int = 0  # what vLLM had computed when it asked last
     block_ids: tuple[int, ...] = ()  # of the load that is under way
@@ -76,6 +78,7 @@ class SchedulerSide:
         parallel_refused: str,
         policy: LoadPolicy | None,
         lookup_timeout_ms: float,
+        document_wait_ms: float,
     ) -> None:
         self._lookups = lookups
         self._identity = identity
@@ -87,10 +90,12 @@ class SchedulerSide:
         self._parallel_refused = parallel_refused
         self._policy = policy
         self._lookup_timeout_s = lookup_timeout_ms / 1000
+        self._document_wait_s = document_wait_ms / 1000
         self._once = OnceLog(logger)
         self._plans: dict[str, _Plan | None] = {}
         self._requests: dict[str, Any] = {}
         self._loads: list[RequestLoad] = []
+        self._documents_awaited = False
         self._invalid: set[int] = set()
         self._recent: OrderedDict[CacheKey, float] = OrderedDict()
 
@@ -106,6 +111,8 @@ class SchedulerSide:
             return None
         if plan.kind == "encode":
             return 0
+        if self._may_still_come(request.request_id, plan):
+            return None
         return self._loadable(plan, request, n_computed)
 
     def allocated(self, request: Any, block_ids: Sequence[int], n_external: int) -> None:
@@ -138,7 +145,11 @@ class SchedulerSide:
             transfers.saves.extend(self._saves(request_id, done, output))
         transfers.prefill = _prefill(computed, output.num_scheduled_tokens)
         if transfers.idle:
+            # Else vLLM's loop comes back as fast as it can, on the core that others work on.
             self._lookups.wait(_IDLE_WAIT_S)
+            if self._documents_awaited:
+                time.sleep(_IDLE_WAIT_S)
+        self._documents_awaited = False
         return transfers
 
     def learned(self, output: Any) -> None:
@@ -236,18 +247,39 @@ class SchedulerSide:
         now = time.monotonic()
         if not plan.begun_s:
             plan.begun_s = now
-            self._lookups.begin(request_id, [chunk.key for chunk in plan.chunks])
+            self._ask(request_id, plan, now)
             self._counts.add("lookups", reason=plan.kind)
             return False
         plan.sizes = self._lookups.answer(request_id)
         if plan.sizes is None:
-            if now - plan.begun_s < self._lookup_timeout_s:
+            if now - plan.asked_s < self._lookup_timeout_s:
                 return False
             plan.sizes = [None] * len(plan.chunks)
             self._counts.add("lookups_failed", reason="late")
             self._once.warn("late", "the store did not answer in time; prompts are computed")
         self._lookups.drop(request_id)
         return True
+
+    def _may_still_come(self, request_id: str, plan: _Plan) -> bool:
+        """Whether a document is missing that may be on its way into the store; asks again.
+
+        Whoever sends documents in parallel has had them encoded just before, here or elsewhere,
+        and what is stored behind an answer comes a little later than the answer.
+        """
+        if plan.kind != "parallel" or all(size is not None for size in plan.sizes or ()):
+            return False
+        now = time.monotonic()
+        if now - plan.begun_s >= self._document_wait_s:
+            return False
+        if now - plan.asked_s >= _ASK_AGAIN_S:
+            plan.sizes = None
+            self._ask(request_id, plan, now)
+        self._documents_awaited = True
+        return True
+
+    def _ask(self, request_id: str, plan: _Plan, now: float) -> None:
+        plan.asked_s = now
+        self._lookups.begin(request_id, [chunk.key for chunk in plan.chunks])
 
     def _loadable(self, plan: _Plan, request: Any, n_computed: int) -> int:
         if plan.kind == "parallel":

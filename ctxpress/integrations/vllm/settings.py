@@ -26,6 +26,7 @@ class ConnectorSettings(BaseModel):
     whose KV it is; without a file the variable CTXPRESS_SECRET, else this machine's own secret.
     ``chunk_tokens``: prefixes are stored in runs of that many tokens, rounded up to whole blocks.
     ``load``: ``faster`` loads only where that is expected to be sooner than computing.
+    ``document_wait_ms``: how long a prompt waits for documents that may yet be stored.
     ``threads``: sections that are decoded, and chunks that are encoded, at a time.
     ``max_pending_saves``: chunks that may wait to be stored; more are dropped, and counted.
     """
@@ -42,6 +43,7 @@ class ConnectorSettings(BaseModel):
     ttl_s: float = Field(default=86_400.0, gt=0)
     timeout_ms: float = Field(default=1000.0, gt=0)
     lookup_timeout_ms: float = Field(default=250.0, gt=0)
+    document_wait_ms: float = Field(default=300.0, ge=0)
     load_timeout_ms: float = Field(default=30_000.0, gt=0)
     threads: int = Field(default=2, ge=1)
     max_pending_saves: int = Field(default=32, ge=1)
