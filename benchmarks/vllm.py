@@ -104,8 +104,7 @@ def _rows(options: argparse.Namespace, stack: ExitStack) -> list[Row]:
     stack.callback(redis.kill)
 
     def serve(name: str, link: str, store: str, codec: str | None) -> Row:
-        place = folder / f"{name}-{link}".replace(" ", "-")
-        place.mkdir()
+        place = Path(tempfile.mkdtemp(dir=folder))
         server = VllmServer(
             place,
             model=model,

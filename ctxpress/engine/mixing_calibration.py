@@ -62,6 +62,16 @@ class MixingCalibration:
         """T and S to serve with; None where sequential encoding must be used."""
         return self.mixing if self.accepted else None
 
+    @property
+    def key_temperature(self) -> float | None:
+        """T for an engine that can scale keys by 1/T and nothing else, which makes S = 1/T.
+
+        1 where no T is better than that; None where sequential encoding must be used.
+        """
+        if self.kl_inverse < self.kl_plain and self.kl_inverse <= self.bound:
+            return self.inverse.temperature
+        return 1.0 if self.kl_plain <= self.bound else None
+
     def report(self) -> dict[str, object]:
         """As plain values, for files and answers."""
         return {**asdict(self), "accepted": self.accepted}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ctxpress.engine.mixing_calibration import calibrate_mixing
+from ctxpress.engine.mixing_calibration import MixingCalibration, calibrate_mixing
 from ctxpress.engine.parallel import Mixing
 from ctxpress.engine.prompts import PromptPieces
 from tests.engine.models import rotary_model
@@ -47,6 +47,25 @@ def test_above_the_bound_documents_are_not_encoded_in_parallel() -> None:
     assert not found.accepted
     assert found.chosen is None
     assert found.report()["accepted"] is False
+
+
+def found(*, kl_plain: float, kl_inverse: float) -> MixingCalibration:
+    return MixingCalibration(
+        mixing=Mixing(),
+        kl=0.0,
+        kl_plain=kl_plain,
+        inverse=Mixing.by_temperature(1.25),
+        kl_inverse=kl_inverse,
+        n_prompts=1,
+        bound=0.1,
+    )
+
+
+def test_keys_are_scaled_only_where_that_is_better_and_good_enough() -> None:
+    assert found(kl_plain=0.05, kl_inverse=0.01).key_temperature == 1.25
+    assert found(kl_plain=0.05, kl_inverse=0.05).key_temperature == 1.0
+    assert found(kl_plain=0.5, kl_inverse=0.05).key_temperature == 1.25
+    assert found(kl_plain=0.5, kl_inverse=0.2).key_temperature is None
 
 
 def test_the_same_prompts_give_the_same_pair() -> None:
