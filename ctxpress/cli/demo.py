@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,7 +61,8 @@ def demo(
     if kv:
         if files or keep_ratio is not None or full:
             raise ConfigError("--kv asks about documents of its own: no files, ratio or --full")
-        _demo_kv(codec, wait=wait)
+        with _ended_by_sigterm():
+            _demo_kv(codec, wait=wait)
         return
     if codec is not None:
         raise ConfigError("--codec needs --kv")
@@ -116,6 +119,20 @@ def _demo_kv(codec: str | None, *, wait: bool) -> None:
             _wait()
     if wait:
         view.stopped()
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM is an exception in here, so that the store that was started ends too."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _wait() -> None:

@@ -246,6 +246,8 @@ class KVDemo:
 
         namespace = Namespace.derive(secret, "default")
         store = create_kv_store(store_url, namespace=namespace)
+        # Without a LoadPolicy: it would find a model this small sooner computed than loaded, and
+        # what is to be seen here is that another worker finds the KV.
         return KVTier(KVMemory(MEMORY_BYTES), store, self._codec)
 
     def _serve(self, source: Any) -> WorkerThread:

@@ -1,16 +1,14 @@
-"""What KV belongs to: digests of weights, tokenizers and token ids, for ``KVIdentity``."""
+"""What KV belongs to: digests of weights and tokenizers, for ``KVIdentity``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
-__all__ = ["token_digest", "tokenizer_digest", "weights_digest"]
+__all__ = ["tokenizer_digest", "weights_digest"]
 
 # What a configuration holds besides what the model computes.
 _NEUTRAL = ("_name_or_path", "architectures", "dtype", "transformers_version", "use_cache")
@@ -35,12 +33,3 @@ def tokenizer_digest(tokenizer: Any) -> str:
     if tokenizer is None:
         return ""
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-
-
-def token_digest(before: Sequence[int], tokens: Sequence[int]) -> str:
-    """SHA-256 of ``tokens`` and of all token ids ``before`` them.
-
-    Over all ids as 32-bit little-endian numbers, then the number of ``tokens`` in 64 bits.
-    """
-    ids = np.array([*before, *tokens], dtype="<u4")
-    return hashlib.sha256(ids.tobytes() + len(tokens).to_bytes(8, "little")).hexdigest()

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ctxpress.cache.chunk_key import tokens_digest
 from ctxpress.cache.kv import KVBlock
 from ctxpress.engine.arriving import ArrivingKV
 from ctxpress.engine.attention import ContextPlan, Row
-from ctxpress.engine.fingerprint import token_digest
 from ctxpress.engine.forward import run_rows
 from ctxpress.engine.loading import RotaryModel
 from ctxpress.engine.placing import placed_keys
@@ -75,11 +75,12 @@ def encode_behind(
     ids = torch.tensor([list(tokens)], device=model.device)
     run_rows(model.model, [Row(sequence)], ids, places[None])
     keys, values = sequence.slice(sequence.n_tokens - len(tokens), sequence.n_tokens)
+    before = tokens_digest(prefix_ids) if prefix_ids else ""
     return KVBlock(
         keys=model.rope.unrotate(keys, places).to(keys.dtype),
         values=values,
         position_start=start,
-        identity=replace(model.identity, tokens=token_digest(prefix_ids, tokens)),
+        identity=replace(model.identity, tokens=tokens_digest(tokens, before=before)),
     )
 
 

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import torch
 
+from ctxpress.cache.chunk_key import tokens_digest
 from ctxpress.cache.kv import KVBlock
 from ctxpress.engine.blocks import rounded
-from ctxpress.engine.fingerprint import token_digest
 from ctxpress.engine.loading import RotaryModel, new_cache
 from ctxpress.errors import CodecError, ContextLengthError
 
@@ -64,7 +64,8 @@ class Prefilled:
             values[index] = layer.values[row, :, place:]
         wanted = str(model.dtype).removeprefix("torch.") if dtype is None else dtype
         kept = KVBlock(keys=keys, values=values.float(), position_start=start)
-        identity = replace(model.identity, dtype=wanted, tokens=token_digest(before, ids))
+        digest = tokens_digest(ids, before=tokens_digest(before) if before else "")
+        identity = replace(model.identity, dtype=wanted, tokens=digest)
         return replace(rounded(kept, wanted), identity=identity)
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ctxpress.cache.chunk_key import tokens_digest
 from ctxpress.cache.codec import Codec
 from ctxpress.cache.kv import KVBlock
 from ctxpress.engine import RotaryModel, prefill_rows, rounded, score_tokens, split
-from ctxpress.engine.fingerprint import token_digest
 from ctxpress.evaluation.kv_tasks import ContextTask
 from ctxpress.evaluation.kv_texts import TextWindow
 from ctxpress.evaluation.metrics import Interval, bootstrap_interval
@@ -223,7 +223,8 @@ def _through(
     chunks, n_bytes = [], 0
     for chunk in split(rounded(block, route.kv_dtype), route.chunk_tokens):
         begin = chunk.position_start - block.position_start
-        tokens = token_digest(ids[:begin], ids[begin : begin + chunk.n_tokens])
+        before = tokens_digest(ids[:begin]) if begin else ""
+        tokens = tokens_digest(ids[begin : begin + chunk.n_tokens], before=before)
         named = replace(chunk, identity=replace(chunk.identity, tokens=tokens))
         data = codec.encode(named)
         n_bytes += len(data)

