@@ -18,7 +18,7 @@ DEV_READY  := $(VENV)/.stamp-dev
 KV_MODEL   := ctxpress/engine/reference_model
 
 .DEFAULT_GOAL := help
-.PHONY: run run-kv test test-fast test-parity test-vllm bench-vllm check lint types format bench bench-compression bench-kv \
+.PHONY: run run-kv test test-fast test-parity test-vllm bench-vllm check lint types format bench bench-compression bench-kv plan-kv \
 	eval readme clean help
 
 run: $(RUN_READY)  ## see long prompts shrink on their way to an API (FILE=… for your own)
@@ -72,6 +72,12 @@ bench-kv: $(DEV_READY)  ## measure compressed KV on the reference model (TEXTS=h
 		--calibration build/kv.safetensors --threads 1,2 --write docs/kv.md \
 		$(if $(filter make,$(PEER)),--make-peer,$(if $(PEER),--peer "$(PEER)"))
 	$(BIN)/ctxpress eval parallel --model $(KV_MODEL) --write docs/worker.md --plot docs/parallel.svg
+	$(BIN)/python -m benchmarks.kv_plan_constants
+	@$(MAKE) plan-kv
+
+plan-kv: $(DEV_READY)  ## compute when loading KV beats computing it, and put the tables into docs/vllm.md
+	$(BIN)/ctxpress kv plan --model Llama-3.1-8B,Llama-3.1-70B --gpu H100,A100,L4 \
+		--replicas 10,100,1000 --write docs/vllm.md
 
 bench-vllm: $(VLLM)/.stamp  ## measure first tokens of vLLM with shared KV and put the table into docs/vllm.md
 	$(VLLM)/bin/python -m benchmarks.vllm --write docs/vllm.md

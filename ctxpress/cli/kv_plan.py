@@ -41,7 +41,10 @@ def plan(
         str | None,
         typer.Option("--replicas", help="Also what a store needs for so many; commas between."),
     ] = None,
-    n_gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs that share a model.")] = 1,
+    n_gpus: Annotated[
+        int | None,
+        typer.Option("--gpus", min=1, help="GPUs that share a model. (default: what it needs)"),
+    ] = None,
     utilisation: Annotated[
         float, typer.Option("--utilisation", help="Of the GPU's peak, while it reads a prompt.")
     ] = 0.5,
@@ -49,6 +52,10 @@ def plan(
         float, typer.Option("--latency", min=0, help="Milliseconds until a store's first byte.")
     ] = 1.0,
     cores: Annotated[int, typer.Option("--cores", min=1, help="CPU cores that decode.")] = 8,
+    decode: Annotated[
+        float | None,
+        typer.Option("--decode", help="Gigabytes of fp16 KV decoded a second, instead of --cores."),
+    ] = None,
     rate: Annotated[
         float, typer.Option("--rate", help="Of --replicas: requests a second of each.")
     ] = 1.0,
@@ -85,12 +92,16 @@ def plan(
     for name, share in (("utilisation", utilisation), ("load-share", load_share)):
         if not 0 < share <= 1:
             raise ConfigError(f"--{name} must be above 0 and at most 1, not {share:g}")
-    if not 0 < rate < float("inf"):
-        raise ConfigError(f"--rate must be above 0, not {rate:g}")
+    for name, number in (("rate", rate), ("decode", 1.0 if decode is None else decode)):
+        if not 0 < number < float("inf"):
+            raise ConfigError(f"--{name} must be above 0, not {number:g}")
     shapes = [model_shape(name) for name in _names(models)]
     chosen = codec_costs(() if codecs == "all" else tuple(_names(codecs)))
     link = Link(
-        bandwidth_gbit_per_s=parse_bandwidth(bandwidth), latency_ms=latency_ms, decode_cores=cores
+        bandwidth_gbit_per_s=parse_bandwidth(bandwidth),
+        latency_ms=latency_ms,
+        decode_cores=cores,
+        decode_gb_per_s=decode,
     )
     plans = [
         one
@@ -107,9 +118,7 @@ def plan(
         )
     ]
     command = f"ctxpress kv plan --model {models} --gpu {gpus} --bandwidth {bandwidth}"
-    pages = {
-        "kv-plan": plan_page(plans, link, n_gpus=n_gpus, utilisation=utilisation, command=command)
-    }
+    pages = {"kv-plan": plan_page(plans, link, utilisation=utilisation, command=command)}
     needs: list[FleetNeed] = []
     if replicas is not None:
         fleet = Fleet(
@@ -120,7 +129,7 @@ def plan(
         )
         numbers = tuple(_count(number) for number in _names(replicas))
         needs = list(fleet_needs(shapes[0], fleet, chosen, numbers))
-        command = f"ctxpress kv plan --model {models} --replicas {replicas}"
+        command = f"ctxpress kv plan --model {shapes[0].name} --replicas {replicas}"
         pages["kv-plan-replicas"] = fleet_page(shapes[0], fleet, needs, command)
     if as_json:
         typer.echo(json.dumps(_as_json(plans, needs, link), indent=2))
@@ -172,10 +181,10 @@ def _show(plans: list[LoadPlan], needs: list[FleetNeed], link: Link) -> None:
         rows = [one for one in plans if (one.model, one.gpu) == (shape, gpu)]
         recompute = rows[0].recompute_s
         console.print(
-            f"{shape.name} on {gpu.name}: {shape.kv_bytes_per_token:,} bytes of fp16 KV a token; "
-            f"computing {rows[0].n_tokens:,} tokens takes {recompute:.3f} s"
+            f"{shape.name} on {rows[0].n_gpus} {gpu.name}: {shape.kv_bytes_per_token:,} bytes of"
+            f" fp16 KV a token; computing {rows[0].n_tokens:,} tokens takes {recompute:.3f} s"
         )
-        if (needed := gpus_needed(shape, gpu)) > 1:
+        if (needed := gpus_needed(shape, gpu)) > rows[0].n_gpus:
             console.print(f"its weights alone need {needed} such GPUs in 16 bits")
         table = Table("codec", "bytes/token", "MB", "load, s", "break-even, Gbit/s", "")
         for one in rows:
@@ -214,6 +223,7 @@ def _as_json(plans: list[LoadPlan], needs: list[FleetNeed], link: Link) -> dict[
             {
                 "model": one.model.name,
                 "gpu": one.gpu.name,
+                "gpus": one.n_gpus,
                 "codec": one.codec.name,
                 "context_tokens": one.n_tokens,
                 "bytes_per_token": one.bytes_per_token,

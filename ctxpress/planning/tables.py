@@ -16,7 +16,6 @@ def plan_page(
     plans: Sequence[LoadPlan],
     link: Link,
     *,
-    n_gpus: int,
     utilisation: float,
     command: str,
 ) -> str:
@@ -24,16 +23,16 @@ def plan_page(
     first = plans[0]
     assumed = (
         f"`{command}`: a context of {first.n_tokens:,} tokens, {link.bandwidth_gbit_per_s:g} Gbit/s"
-        f" and {link.latency_ms:g} ms to the store, {link.decode_cores} CPU cores that decode"
-        f" beside the transfer, {n_gpus} GPU at {utilisation:.0%} of its dense bf16 peak, a machine"
+        f" and {link.latency_ms:g} ms to the store, {decoding(link)}"
+        f" beside the transfer, GPUs at {utilisation:.0%} of their dense bf16 peak, machines"
         f" with nothing else to do. Codecs: {measured_on()}."
     )
-    head = ["model", "GPU", "codec", "stored, MB", "transfer, s", "decode, s", "load, s"]
+    head = ["model", "GPUs", "codec", "stored, MB", "transfer, s", "decode, s", "load, s"]
     head += ["recompute, s", "sooner", "break-even, Gbit/s", ""]
     rows = [
         (
             plan.model.name,
-            plan.gpu.name,
+            f"{plan.n_gpus} {plan.gpu.name}",
             f"`{plan.codec.name}`",
             f"{plan.stored_bytes / 1e6:,.0f}",
             f"{plan.transfer_s:.3f}",
@@ -85,6 +84,13 @@ def fleet_page(model: ModelShape, fleet: Fleet, needs: Sequence[FleetNeed], comm
         for need in needs
     ]
     return f"{assumed}\n\n{_table(head, rows)}"
+
+
+def decoding(link: Link) -> str:
+    """Who decodes."""
+    if link.decode_gb_per_s is not None:
+        return f"{link.decode_gb_per_s:g} GB/s of fp16 KV decoded"
+    return f"{link.decode_cores} CPU cores that decode"
 
 
 def break_even(plan: LoadPlan) -> str:

@@ -97,7 +97,7 @@ def test_loading_and_computing_are_what_arithmetic_says() -> None:
     attention = 2 * 32 * 32 * 128 * 1000**2
     assert plan.recompute_s == pytest.approx((weights + attention) / 50e12)
     assert plan.worth_it
-    assert gpus_needed(shape, GPU) == 1
+    assert [gpus_needed(model_shape(n), GPU) for n in ("Qwen2.5-7B", "Qwen2.5-72B")] == [1, 16]
 
 
 def test_at_the_break_even_bandwidth_loading_takes_as_long_as_computing() -> None:
@@ -109,6 +109,12 @@ def test_at_the_break_even_bandwidth_loading_takes_as_long_as_computing() -> Non
         link = Link(bandwidth_gbit_per_s=found * factor)
         (other,) = plan_loads(shape, GPU, (HALF,), link, n_tokens=8192)
         assert other.worth_it is worth_it
+
+
+def test_a_rate_of_decoding_takes_the_place_of_cores() -> None:
+    link = Link(bandwidth_gbit_per_s=1000, decode_cores=1, decode_gb_per_s=10)
+    (plan,) = plan_loads(model_shape("Llama-3.1-8B"), GPU, (HALF,), link, n_tokens=1000)
+    assert plan.decode_s == pytest.approx(0.0131072)
 
 
 def test_no_bandwidth_helps_where_decoding_alone_takes_longer() -> None:
@@ -182,7 +188,7 @@ def test_the_command_says_when_it_is_not_worth_it_and_writes_its_tables(tmp_path
     assert done.exit_code == 0, done.output
     assert "not worth it" in done.output
     text = page.read_text("utf-8")
-    assert "| Llama-3.1-8B | H100 | `raw` |" in text
+    assert "| Llama-3.1-8B | 1 H100 | `raw` |" in text
     assert "*not worth it*" in text
     assert "| 100 | `cachegen-3` |" in text
     rows = json.loads(run(*arguments, "--json").output)["plans"]
@@ -195,6 +201,7 @@ def test_the_command_says_when_it_is_not_worth_it_and_writes_its_tables(tmp_path
         (("--utilisation", "0"), "--utilisation must be above 0"),
         (("--load-share", "2"), "--load-share must be above 0"),
         (("--rate", "nan"), "--rate must be above 0"),
+        (("--decode", "0"), "--decode must be above 0"),
         (("--replicas", "ten"), "give numbers"),
         (("--gpu", ","), "empty list"),
     ],
