@@ -14,6 +14,7 @@ from ctxpress_proxy.vllm.answers import ChatAnswer
 from ctxpress_proxy.vllm.cards import ModelCards
 from ctxpress_proxy.vllm.encoding import DocumentEncoder
 from ctxpress_proxy.vllm.reasons import NotParallelError
+from ctxpress_proxy.vllm.requests import read_request
 from ctxpress_proxy.vllm.tokens import PieceCache
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -174,3 +175,43 @@ async def test_a_list_of_models_that_cannot_be_had_is_no_model() -> None:
             await ModelCards().of("m", fetch)
     answers.append({"data": [{"id": "m", "max_model_len": 5}]})
     assert (await ModelCards().of(None, fetch)).max_tokens == 5
+
+
+WORDS = st.text(max_size=5)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(
+    ["messages", "prompt", "model", "stop", "tools", "tool_choice", "logprobs", "top_logprobs", "n",
+     "max_tokens", "chat_template_kwargs", "echo", "role", "content", "unheard_of", "stream"]
+)  # fmt: skip
+DOCUMENT = {"documents": [{"sha256": "", "text": "A text."}]}
+MESSAGE = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "system", "tool"]) | VALUES, "content": st.text() | VALUES},
+    optional={"name": VALUES, "tool_calls": VALUES},
+)
+
+
+@given(
+    body=st.dictionaries(NAMES, VALUES, max_size=8),
+    messages=st.lists(MESSAGE, max_size=3),
+    format_name=st.sampled_from(["openai_chat", "openai_completions"]),
+)
+@settings(deadline=None, max_examples=300)
+def test_whatever_a_body_holds_it_is_understood_or_goes_as_text(
+    body: dict[str, Any], messages: list[Any], format_name: str
+) -> None:
+    if messages:
+        body["messages"] = messages
+    try:
+        request = read_request(format_name, orjson.dumps({**body, "ctxpress": DOCUMENT}))
+    except NotParallelError:
+        return
+    read = {"messages", "prompt", "max_tokens", "logprobs", "top_logprobs", "chat_template_kwargs"}
+    for name, value in body.items():
+        if name not in read and value is not None:
+            nothing = value in ([], False, "none", "")
+            assert request.fields.get(name) == value or nothing, name
+    assert [document.text for document in request.documents] == ["A text."]

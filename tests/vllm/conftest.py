@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,18 @@ from tests.redis_server import RedisServer, find_redis_server
 if importlib.util.find_spec("vllm") is None:
     collect_ignore_glob = ["test_*.py"]
 else:
-    from tests.vllm.servers import VllmServer
+    from tests.vllm.servers import ROOT, VllmServer
+
+    if importlib.util.find_spec("ctxpress_proxy") is None:  # nothing is installed there but vLLM
+        spec = importlib.util.spec_from_file_location(
+            "ctxpress_proxy",
+            ROOT / "proxy/__init__.py",
+            submodule_search_locations=[str(ROOT / "proxy")],
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules["ctxpress_proxy"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["ctxpress_proxy"])
 
 
 @pytest.fixture(scope="session")
