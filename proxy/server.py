@@ -104,6 +104,12 @@ def start_up_notes(config: Config, host: str) -> list[str]:
         default = config.tenants.get("default")
         if default is None or default.mode == "observe":
             notes.append("observing: nothing is changed; enable with --pipeline balanced")
+    for name, upstream in config.upstreams.items():
+        if upstream.parallel is not None:
+            notes.append(
+                f"upstream {name}: documents are read in parallel, which approximates reading them "
+                f"one behind the other; T = {upstream.parallel.temperature:g}"
+            )
     return notes
 
 

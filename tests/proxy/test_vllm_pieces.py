@@ -199,7 +199,7 @@ MESSAGE = st.fixed_dictionaries(
     messages=st.lists(MESSAGE, max_size=3),
     format_name=st.sampled_from(["openai_chat", "openai_completions"]),
 )
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 def test_whatever_a_body_holds_it_is_understood_or_goes_as_text(
     body: dict[str, Any], messages: list[Any], format_name: str
 ) -> None:

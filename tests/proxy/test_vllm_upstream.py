@@ -13,6 +13,7 @@ import httpx
 import openai
 import orjson
 import pytest
+from ctxpress_proxy.server import start_up_notes
 
 from ctxpress.assembly import create_compressor
 from ctxpress.config import Config
@@ -136,23 +137,20 @@ async def test_vllm_reads_the_prompt_that_its_chat_template_would_have_made(
     assert all(one["max_tokens"] == 1 and "cache_salt" not in one for one in encoded)
 
 
-@pytest.mark.parametrize(
-    "more",
-    [{}, {"logprobs": True}, {"logprobs": True, "top_logprobs": 2}, {"n": 2}],
-    ids=["plain", "logprobs", "top_logprobs", "two"],
-)
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_answers_have_the_shape_of_a_chat(
-    cluster: Cluster, tmp_path: Path, more: dict[str, Any], stream: bool
-) -> None:
-    if stream:
-        more = more | {"stream": True, "stream_options": {"include_usage": True}}
+ASKED: list[dict[str, Any]] = [
+    {}, {"logprobs": True}, {"logprobs": True, "top_logprobs": 2}, {"n": 2},
+]  # fmt: skip
+
+
+async def test_answers_have_the_shape_of_a_chat(cluster: Cluster, tmp_path: Path) -> None:
+    stream = {"stream": True, "stream_options": {"include_usage": True}}
     async with proxied(cluster.config(parallel={}), tmp_path) as proxy:
-        reshaped = await posted(proxy.url, question(0, 1, **more))
-    direct = await posted(cluster.urls[0], question(0, 1, **more))
-    assert reshaped.headers["x-ctxpress-kv"] == "parallel"
-    assert reshaped.headers["content-type"] == direct.headers["content-type"]
-    assert shape(reshaped) == shape(direct)
+        for more in [*ASKED, *(one | stream for one in ASKED)]:
+            reshaped = await posted(proxy.url, question(0, 1, **more))
+            direct = await posted(cluster.urls[0], question(0, 1, **more))
+            assert reshaped.headers["x-ctxpress-kv"] == "parallel", more
+            assert reshaped.headers["content-type"] == direct.headers["content-type"], more
+            assert shape(reshaped) == shape(direct), more
 
 
 def shape(answer: httpx.Response) -> list[Any]:
@@ -213,27 +211,29 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
 
 
-@pytest.mark.parametrize(
-    ("more", "reason"),
-    [
-        ({"tools": [TOOL]}, "tools"),
-        ({"reasoning_effort": "low"}, "field"),
-        ({"cache_salt": "mine"}, "field"),
-        ({"chat_template_kwargs": {"tokenize": True}}, "field"),
-        ({"model": "adapter"}, "model"),
-        ({"max_tokens": 4000}, "too_long"),
-    ],
-)
+PLAIN: list[tuple[dict[str, Any], str]] = [
+    ({"tools": [TOOL]}, "tools"),
+    ({"reasoning_effort": "low"}, "field"),
+    ({"cache_salt": "mine"}, "field"),
+    ({"chat_template_kwargs": {"tokenize": True}}, "field"),
+    ({"model": "adapter"}, "model"),
+    ({"max_tokens": 4000}, "too_long"),
+]
+
+
 async def test_what_a_completion_cannot_do_takes_the_plain_path(
-    cluster: Cluster, tmp_path: Path, more: dict[str, Any], reason: str
+    cluster: Cluster, tmp_path: Path
 ) -> None:
-    body = question(0, 1, **more)
+    bodies = [question(0, 1, **more) for more, _ in PLAIN]
     async with proxied(cluster.config(parallel={}), tmp_path) as proxy:
-        answer = await posted(proxy.url, body)
-    assert answer.status_code == 200
-    assert answer.headers["x-ctxpress-kv"] == "plain"
-    assert answer.headers["x-ctxpress-kv-reason"] == reason
-    assert cluster.bodies(CHAT) == [body]
+        for body, (_, reason) in zip(bodies, PLAIN, strict=True):
+            answer = await posted(proxy.url, body)
+            assert answer.status_code == 200, reason
+            assert answer.headers["x-ctxpress-kv"] == "plain", reason
+            assert answer.headers["x-ctxpress-kv-reason"] == reason
+    sent = cluster.bodies(CHAT)
+    assert len(sent) == len(bodies)
+    assert all(body in sent for body in bodies)
     assert not cluster.bodies(COMPLETIONS)
 
 
@@ -348,6 +348,13 @@ async def test_a_tokenizer_that_is_not_there_is_an_error_at_the_start(
     with pytest.raises(ConfigError, match=r"upstreams\.cluster\.parallel\.tokenizer: .*none"):
         await app.start()
     await compressor.aclose()
+
+
+def test_parallel_documents_are_announced_at_the_start(cluster: Cluster) -> None:
+    (note,) = start_up_notes(cluster.config(parallel={}), "127.0.0.1")
+    assert "upstream cluster: documents are read in parallel" in note
+    assert note.endswith("T = 1.25")
+    assert start_up_notes(cluster.config(), "127.0.0.1") == []
 
 
 def test_settings_of_vllm_are_for_vllm() -> None:
