@@ -77,12 +77,11 @@ class RequestRecord:
     def line(self) -> str:
         """The request as one line of the log."""
         report = self.report
-        tokens = "before=- after=-"
+        tokens, kv = "before=- after=-", "" if self.kv is None else f" kv={self.kv}"
         if report is not None:
             tokens = f"before={report.tokens_before} after={report.tokens_after}"
         return (
             f"request id={self.request_id} tenant={self.tenant} endpoint={self.endpoint} "
             f"status={self.status} {tokens} skipped={self.skipped or '-'} "
-            f"kv={self.kv or '-'} "
-            f"overhead_ms={self.overhead_s * 1000:.2f}"
+            f"overhead_ms={self.overhead_s * 1000:.2f}{kv}"
         )
