@@ -26,7 +26,13 @@ DATA_VARIABLE = "CTXPRESS_EVAL_DATA"
 
 def create_app() -> typer.Typer:
     """The command group."""
-    from ctxpress.cli import edits_evaluation, kv_evaluation, parallel_evaluation, retrieval
+    from ctxpress.cli import (
+        edits_evaluation,
+        kv_evaluation,
+        loaded_evaluation,
+        parallel_evaluation,
+        retrieval,
+    )
 
     app = typer.Typer(no_args_is_help=True, help="Measure what survives compression.")
     app.callback()(_group)
@@ -34,6 +40,7 @@ def create_app() -> typer.Typer:
     app.command("rag")(retrieval.rag)
     app.command("kv")(kv_evaluation.kv)
     app.command("parallel")(parallel_evaluation.parallel)
+    app.command("loaded")(loaded_evaluation.loaded)
     app.command("edits")(edits_evaluation.edits)
     return app
 

@@ -52,6 +52,11 @@ class ArrivingKV:
         """Done when computing may begin, or when the load has failed."""
         return self._layers[0]
 
+    @property
+    def late_layer(self) -> Future[LayerKV] | None:
+        """One that has not come and has not failed; None when there is none."""
+        return next((layer for layer in self._layers if not layer.done()), None)
+
     def put(self, first: int, part: KVBlock) -> None:
         """Layers ``first`` and following are here. What waits for them runs in this thread."""
         self._parts[first] = part

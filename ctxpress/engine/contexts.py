@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -149,6 +151,7 @@ class ContextBuilder:
             keep=keep,
             # Where layers are still awaited, the time says nothing about computing.
             measured=None if any(map(_arrives, found)) else self._source.computed,
+            late=partial(_late, found),
         )
 
     def _beside(
@@ -177,6 +180,7 @@ class ContextBuilder:
             n_prompt_tokens=pieces.n_tokens,
             n_cached_tokens=counts.cached_tokens,
             report=report,
+            late=partial(_late, [*([] if prefix is None else [prefix]), *documents]),
         )
 
     def _encoded(
@@ -320,6 +324,12 @@ def _begun(blocks: Sequence[_Block]) -> Work[None]:
     for block in blocks:
         if isinstance(block, ArrivingKV) and not block.first_layer.done():
             yield block.first_layer
+
+
+def _late(blocks: Sequence[_Block | None]) -> Future[Any] | None:
+    """A layer that has not come yet."""
+    arriving = (block for block in blocks if isinstance(block, ArrivingKV))
+    return next((late for block in arriving if (late := block.late_layer) is not None), None)
 
 
 def _arrives(block: _Block | None) -> bool:

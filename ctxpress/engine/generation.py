@@ -33,7 +33,8 @@ class PreparedPrompt:
     the whole prompt, ``n_cached_tokens`` the part of it that was not computed for this request.
     ``report``: how the context came to be there. ``keep``: called with the row once all of
     ``tokens`` have been run. ``measured``: called after each run of them, with how many these were,
-    how many stood before them, and milliseconds.
+    how many stood before them, and milliseconds. ``late``: something that the first run of them
+    would wait for in its middle, or None when all is here.
     """
 
     row: Row
@@ -44,6 +45,7 @@ class PreparedPrompt:
     report: dict[str, Any] = field(default_factory=dict)
     keep: Callable[[Row], None] | None = None
     measured: Callable[[int, int, float], None] | None = None
+    late: Callable[[], Future[Any] | None] | None = None
 
 
 T = TypeVar("T")

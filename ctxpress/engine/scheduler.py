@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -263,6 +263,14 @@ class Scheduler:
         prompt = generation.prompt
         if prompt is None:
             raise RuntimeError("a prompt was prepared to nothing")
+        if prompt.late is not None:
+            late = prompt.late() if self._others_decode(generation) else None
+            if late is not None:
+                generation.waits_for = late
+                late.add_done_callback(self._wake)
+                return
+            # Not kept: it holds what arrived.
+            prompt = generation.prompt = replace(prompt, late=None)
         start = generation.n_run
         piece = prompt.tokens[start : start + self._limits.piece_tokens]
         n_before, begun_s = prompt.row.sequence.n_tokens, time.perf_counter()
@@ -275,6 +283,14 @@ class Scheduler:
             if prompt.keep is not None:
                 prompt.keep(prompt.row)
             generation.take(logits[0, -1])
+
+    def _others_decode(self, generation: Generation) -> bool:
+        """Whether answers would stand still while a pass of ``generation`` waits for a layer."""
+        return any(
+            one.next_token is not None and not one.finished
+            for one in self._running
+            if one is not generation
+        )
 
     def _decode(self) -> None:
         ready = [one for one in self._running if one.next_token is not None and not one.finished]

@@ -79,3 +79,16 @@ def test_a_mistake_is_one_line(
     assert done.status == 2
     assert problem in done.err
     assert len(done.err.splitlines()) == 1
+
+
+def test_documents_through_codecs_are_a_table(run: Run, folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    sizes = ("--documents", 2, "--n-tasks", 1, "--document-tokens", 24)
+    done = run("eval", "loaded", "--model", folder, "--codec", "raw,int8", "--write", page, *sizes)
+    assert done.status == 0, done.err
+    names = [line.split(" | ")[0] for line in done.out.splitlines() if line.startswith("| ")]
+    assert names == ["| codec", "| as computed", "| raw", "| int8"]
+    assert "| raw |" in page.read_text()
+    wrong = run("eval", "loaded", "--model", folder, "--codec", "gzip", *sizes)
+    assert wrong.status == 2
+    assert "no codec is called 'gzip'" in wrong.err

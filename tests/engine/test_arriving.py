@@ -24,14 +24,17 @@ from ctxpress.cache.sealed_kv import StoredKV
 from ctxpress.engine.arriving import ArrivingKV, KVLoadError
 from ctxpress.engine.attention import Row
 from ctxpress.engine.forward import run_rows
+from ctxpress.engine.generation import PreparedPrompt, Work
 from ctxpress.engine.kv_memory import KVMemory
 from ctxpress.engine.kv_source import WantedKV
 from ctxpress.engine.kv_tier import KVTier
 from ctxpress.engine.parallel import Mixing, parallel_row
+from ctxpress.engine.scheduler import Scheduler
 from ctxpress.engine.worker import WorkerOptions
 from ctxpress.errors import KVMissError
 from tests.engine.small_worker import serving
 from tests.engine.test_kv_tier import MODEL, SECRET, chunk, tier_at
+from tests.engine.test_scheduler import Answer, request
 from tests.engine.test_server import ASK, DOCUMENTS
 
 
@@ -68,6 +71,30 @@ def test_a_pass_begins_before_the_last_layers_are_there() -> None:
     expected = logits(parallel_row(MODEL, blocks[0], blocks[1:], Mixing(temperature=0.9)))
     assert torch.equal(found, expected)
     assert torch.equal(arriving[2].whole().keys, blocks[2].keys)
+
+
+def test_answers_go_on_while_another_ones_layers_are_late() -> None:
+    _, block = chunk(0)
+    arriving = announced(block)
+    arriving.put(0, layers(block, 0, 2))
+
+    def late() -> Work[PreparedPrompt]:
+        yield None
+        placed = parallel_row(MODEL, None, [arriving], Mixing())
+        return PreparedPrompt(
+            row=placed.row, tokens=(7, 8), position=placed.next_position, n_prompt_tokens=22,
+            late=lambda: arriving.late_layer,
+        )  # fmt: skip
+
+    scheduler = Scheduler(MODEL)
+    running, waiting = Answer(), Answer()
+    scheduler.submit(request([5], 400), running.tell)
+    running.wait_for_a_token()
+    scheduler.submit(request([5], 2, prepare=late), waiting.tell)
+    assert running.end().reason == "length"  # its end does not wait for the layer
+    arriving.put(2, layers(block, 2, 3))
+    assert waiting.end().reason == "length"
+    scheduler.close()
 
 
 def test_what_does_not_come_fails_the_pass_and_says_why() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 
@@ -86,6 +87,23 @@ def test_tenants_do_not_see_each_other(url: str) -> None:
     assert got(other.get([key])) == [None]
     mine.close()
     other.close()
+
+
+def test_workers_of_different_models_share_a_store_and_no_kv(url: str) -> None:
+    body = {
+        "messages": ASK, "max_tokens": 6, "temperature": 0, "ctxpress": {"documents": DOCUMENTS},
+    }  # fmt: skip
+    options = WorkerOptions(mixing=Mixing())
+    other = byte_model(num_hidden_layers=2)
+    with serving(options, model=other) as (alone, _):
+        expected = httpx.post(f"{alone}/v1/chat/completions", json=body).json()
+    for model in (MODEL, other):
+        tier = tier_at(url)
+        with serving(options, model=model, source=tier) as (place, _):
+            found = httpx.post(f"{place}/v1/chat/completions", json=body).json()
+        tier.close()
+    assert found["ctxpress"]["cached_documents"] == 0
+    assert found["choices"] == expected["choices"]
 
 
 def test_a_full_queue_drops_writes_and_counts_them(url: str) -> None:

@@ -253,9 +253,15 @@ def test_many_clients_at_once_get_the_answers_that_each_gets_alone(client: opena
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_frees_its_place(served: tuple[str, Worker], stream: bool) -> None:
+@pytest.mark.parametrize(
+    ("text", "max_tokens"), [("Go on.", 1900), ("x" * 1900, 8)], ids=["in decode", "in prefill"]
+)
+def test_a_client_that_leaves_frees_its_place(
+    served: tuple[str, Worker], stream: bool, text: str, max_tokens: int
+) -> None:
     url, worker = served
-    body = json.dumps({"messages": ASK, "max_tokens": 1900, "stream": stream}).encode()
+    messages = [{"role": "user", "content": text}]
+    body = json.dumps({"messages": messages, "max_tokens": max_tokens, "stream": stream}).encode()
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(

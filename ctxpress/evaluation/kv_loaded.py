@@ -1,0 +1,142 @@
+"""Documents in parallel whose KV went through a codec, beside the same as it was computed.
+
+As a worker has them from a store: prefix and documents each encoded by itself, through the codec,
+put in place side by side with T and S, and asked about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ctxpress.cache.codec import Codec
+from ctxpress.cache.kv import KVBlock
+from ctxpress.engine.blocks import rounded
+from ctxpress.engine.forms import answer_logits, compare
+from ctxpress.engine.loading import RotaryModel
+from ctxpress.engine.parallel import Mixing, encode_behind, parallel_row
+from ctxpress.evaluation.kv_tasks import ContextTask
+
+__all__ = ["AS_COMPUTED", "LoadedRow", "measure_loaded"]
+
+AS_COMPUTED = "as computed"
+_STORED_DTYPE = "float16"
+
+
+@dataclass(slots=True)
+class LoadedRow:
+    """Of one codec: what its containers took, and what was answered from them.
+
+    ``right``, ``nats`` and ``kl``: one entry a question: whether the answer was exact, minus its
+    log-likelihood a token, and KL(as computed ‖ loaded) a token.
+    """
+
+    codec: str
+    n_bytes: int = 0
+    n_tokens: int = 0
+    right: list[bool] = field(default_factory=list)
+    nats: list[float] = field(default_factory=list)
+    kl: list[float] = field(default_factory=list)
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Of documents and prefix, containers with their headers and identities."""
+        return self.n_bytes / max(1, self.n_tokens)
+
+    @property
+    def accuracy(self) -> float:
+        return float(np.mean(self.right))
+
+    @property
+    def perplexity(self) -> float:
+        """Of the right answers."""
+        return math.exp(float(np.mean(self.nats)))
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "codec": self.codec,
+            "bytes_per_token": self.bytes_per_token,
+            "n_questions": len(self.right),
+            "accuracy": self.accuracy,
+            "perplexity": self.perplexity,
+            "kl": float(np.mean(self.kl)),
+        }
+
+
+def measure_loaded(
+    model: RotaryModel,
+    tasks: Sequence[ContextTask],
+    mixing: Mixing,
+    codecs: Mapping[str, Codec],
+    *,
+    on_step: Callable[[], None] = lambda: None,
+) -> list[LoadedRow]:
+    """A row as computed, and one for each of ``codecs``; ``on_step`` is called for each task.
+
+    KV is rounded to float16 before it is encoded. Tasks longer than the model's window are left
+    out.
+
+    :raises ValueError: no task fits.
+    """
+    rows = {name: LoadedRow(name) for name in (AS_COMPUTED, *codecs)}
+    for task in tasks:
+        if _n_tokens(model, task) <= model.max_tokens:
+            _ask(model, task, mixing, codecs, rows)
+        on_step()
+    if not rows[AS_COMPUTED].right:
+        raise ValueError(f"no task fits into the {model.max_tokens} tokens of {model.name}")
+    return list(rows.values())
+
+
+def _ask(
+    model: RotaryModel,
+    task: ContextTask,
+    mixing: Mixing,
+    codecs: Mapping[str, Codec],
+    rows: Mapping[str, LoadedRow],
+) -> None:
+    prefix_ids = (*model.start_ids, *model.token_ids(task.prefix))
+    head = encode_behind(model, None, (), prefix_ids)
+    documents = [
+        encode_behind(model, head, prefix_ids, tuple(model.token_ids(text)))
+        for text in task.documents
+    ]
+    asked = [
+        (model.token_ids(question), model.token_ids(f" {answer}\n"))
+        for question, answer in zip(task.questions, task.answers, strict=True)
+    ]
+    teachers: list[torch.Tensor] = []
+    for name, row in rows.items():
+        blocks = [head, *documents]
+        if name != AS_COMPUTED:
+            blocks = [_through(codecs[name], block, row) for block in blocks]
+        placed = parallel_row(model, blocks[0], blocks[1:], mixing)
+        for index, (question, answer) in enumerate(asked):
+            logits = answer_logits(model, placed, question, answer)
+            if name == AS_COMPUTED:
+                teachers.append(logits)
+            found = compare(teachers[index], logits, answer)
+            row.right.append(found.right)
+            row.kl.append(found.kl)
+            target = torch.tensor(list(answer))
+            row.nats.append(float(torch.nn.functional.cross_entropy(logits, target)))
+
+
+def _through(codec: Codec, block: KVBlock, row: LoadedRow) -> KVBlock:
+    stored = rounded(block, _STORED_DTYPE)
+    data = codec.encode(stored)
+    row.n_bytes += len(data)
+    row.n_tokens += block.n_tokens
+    return rounded(codec.decode(data, expected=stored.identity), block.dtype_name)
+
+
+def _n_tokens(model: RotaryModel, task: ContextTask) -> int:
+    texts = (task.prefix, *task.documents)
+    pairs = zip(task.questions, task.answers, strict=True)
+    asked = max(len(model.token_ids(f"{question} {answer}\n")) for question, answer in pairs)
+    return sum(len(model.token_ids(text)) for text in texts) + asked + len(model.start_ids)
