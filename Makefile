@@ -71,9 +71,15 @@ bench-kv: $(DEV_READY)  ## measure compressed KV on the reference model (TEXTS=h
 	$(BIN)/python -m benchmarks.kv_codec --model $(KV_MODEL) --texts "$(TEXTS)" \
 		--calibration build/kv.safetensors --threads 1,2 --write docs/kv.md \
 		$(if $(filter make,$(PEER)),--make-peer,$(if $(PEER),--peer "$(PEER)"))
-	$(BIN)/ctxpress eval parallel --model $(KV_MODEL) --write docs/worker.md --plot docs/parallel.svg
 	$(BIN)/python -m benchmarks.kv_plan_constants
 	@$(MAKE) plan-kv
+
+bench-worker: $(DEV_READY)  ## measure the worker's first tokens and what reuse costs, and put the tables into docs/worker.md
+	$(BIN)/python -m benchmarks.worker --write docs/worker.md
+	$(BIN)/ctxpress eval parallel --model reference --n-tasks 100 \
+		--write docs/worker.md --plot docs/parallel.svg
+	$(BIN)/ctxpress eval loaded --model reference --n-tasks 64 --write docs/worker.md
+	$(BIN)/ctxpress eval edits --model reference --write docs/worker.md
 
 plan-kv: $(DEV_READY)  ## compute when loading KV beats computing it, and put the tables into docs/vllm.md
 	$(BIN)/ctxpress kv plan --model Llama-3.1-8B,Llama-3.1-70B --gpu H100,A100,L4 \
