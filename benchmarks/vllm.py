@@ -114,7 +114,6 @@ def _rows(options: argparse.Namespace, stack: ExitStack) -> list[Row]:
             options=["--no-enable-prefix-caching", "--max-model-len", "4096"],
         )
         stack.callback(server.stop)
-        server.wait()
         return Row(name, link, server)
 
     rows = [serve("computed", "", redis.url, None)]
@@ -125,6 +124,8 @@ def _rows(options: argparse.Namespace, stack: ExitStack) -> list[Row]:
             port = stack.enter_context(shaped_link(redis.port, bytes_per_s=speed))
             url = f"redis://127.0.0.1:{port}/0"
             rows.append(serve(codec, f"{gbits} Gbit/s", url, codec))
+    for row in rows:
+        row.server.wait()
     return rows
 
 

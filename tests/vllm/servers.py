@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -24,7 +26,7 @@ CHUNK_TOKENS = 64
 PAD = 2
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "for tests of the connector only"
-START_S = 300.0
+START_S = 600.0
 
 
 class VllmServer:
@@ -77,7 +79,12 @@ class VllmServer:
         }
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=folder
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=folder,
+                start_new_session=True,  # a group of its own, so that its workers end with it
             )
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120.0)
         self.url = f"http://127.0.0.1:{port}"
@@ -140,11 +147,11 @@ class VllmServer:
         """End it, and what it started."""
         self.http.close()
         self._process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 def cached_tokens(answer: Mapping[str, Any]) -> int:

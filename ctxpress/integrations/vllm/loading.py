@@ -108,11 +108,16 @@ class Loader:
             if failed:
                 result.failed_blocks = self._blocks_of(load, failed)
             else:
-                self._counts.add("loads", reason="parallel" if load.whole else "prefix")
-                self._counts.add("loaded_tokens", sum(chunk.take for chunk in load.chunks))
-                self._counts.add("load_ms", (time.perf_counter() - begun_s) * 1000)
+                self._count_loaded(load, (time.perf_counter() - begun_s) * 1000)
             self._counts.add("loaded_bytes", result.n_bytes)
             self._done(result)
+
+    def _count_loaded(self, load: RequestLoad, ms: float) -> None:
+        """Requests and tokens are counted by the first rank alone."""
+        if self._shard.startswith("0/"):
+            self._counts.add("loads", reason="parallel" if load.whole else "prefix")
+            self._counts.add("loaded_tokens", sum(chunk.take for chunk in load.chunks))
+            self._counts.add("load_ms", ms)
 
     async def _load(self, load: RequestLoad, result: LoadedRequest) -> list[ChunkLoad]:
         """The chunks that did not come."""

@@ -24,7 +24,7 @@ COUNTERS: dict[str, tuple[str, str]] = {
     "loaded_tokens": ("Tokens whose KV was loaded.", ""),
     "loaded_bytes": ("Bytes of containers read from the store.", ""),
     "load_ms": ("Milliseconds that loads took, look-ups not included.", ""),
-    "saves": ("Chunks written to the store.", ""),
+    "saves": ("Chunks written to the store, by every rank.", ""),
     "saves_dropped": ("Chunks that were not written.", "why"),
     "saved_bytes": ("Bytes of containers written to the store.", ""),
     "foreign_writers": (
