@@ -37,7 +37,7 @@ test-parity: $(PARITY)/.stamp  ## compare mode llmlingua2 with the real llmlingu
 	HF_HUB_OFFLINE=1 PYTHONPATH=$(PARITY) $(BIN)/python -W ignore -m tests.parity.compare
 
 test-vllm: $(VLLM)/.stamp  ## run the connector in real vLLM servers on this CPU (x86-64 Linux)
-	$(VLLM)/bin/python -W ignore::DeprecationWarning -m pytest tests/vllm
+	$(VLLM)/bin/python -m pytest tests/vllm -W ignore::DeprecationWarning
 
 check: lint types test  ## everything that must pass before a change goes in
 

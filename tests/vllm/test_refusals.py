@@ -51,13 +51,16 @@ def configs(**change: Any) -> tuple[Any, Any]:
     from transformers import LlamaConfig
 
     parts: dict[str, Any] = {
-        "policy": "recompute", "pipeline": 1, "mla": False, "cache_dtype": "auto", "groups": 1,
-        "window": None, "config": LlamaConfig(num_hidden_layers=1, hidden_size=64, head_dim=32),
+        "policy": "recompute", "role": "kv_both", "pipeline": 1, "mla": False,
+        "cache_dtype": "auto", "groups": 1, "window": None,
+        "config": LlamaConfig(num_hidden_layers=1, hidden_size=64, head_dim=32),
     }  # fmt: skip
     parts.update(change)
     spec = SimpleNamespace(num_kv_heads=2, sliding_window=parts["window"])
     vllm_config = SimpleNamespace(
-        kv_transfer_config=SimpleNamespace(kv_load_failure_policy=parts["policy"]),
+        kv_transfer_config=SimpleNamespace(
+            kv_load_failure_policy=parts["policy"], kv_role=parts["role"]
+        ),
         parallel_config=SimpleNamespace(
             pipeline_parallel_size=parts["pipeline"], tensor_parallel_size=1
         ),
@@ -74,6 +77,7 @@ def configs(**change: Any) -> tuple[Any, Any]:
     ("change", "said"),
     [
         ({"policy": "fail"}, "kv_load_failure_policy"),
+        ({"role": "kv_consumer"}, "kv_both"),
         ({"pipeline": 2}, "pipeline_parallel_size"),
         ({"mla": True}, "MLA"),
         ({"cache_dtype": "fp8"}, "kv-cache-dtype auto"),
@@ -97,3 +101,13 @@ def test_angles_that_change_with_the_text_leave_prefixes_alone() -> None:
 
 def test_sliding_windows_have_no_documents_in_parallel() -> None:
     assert "sliding" in served_model(*configs(window=512)).parallel_refused
+
+
+def test_layers_without_rotation_have_no_documents_in_parallel() -> None:
+    from transformers import SmolLM3Config
+
+    config = SmolLM3Config(
+        num_hidden_layers=4, hidden_size=64, num_attention_heads=2, num_key_value_heads=1,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    assert "do not rotate" in served_model(*configs(config=config)).parallel_refused

@@ -16,6 +16,7 @@ from ctxpress.engine.load_policy import LoadPolicy
 from ctxpress.integrations.vllm import build_document_prompt, build_prompt
 from ctxpress.integrations.vllm.background import Background
 from ctxpress.integrations.vllm.lookups import Lookups
+from ctxpress.integrations.vllm.plans import Planner
 from ctxpress.integrations.vllm.scheduling import SchedulerSide
 from ctxpress.integrations.vllm.statistics import Counts
 from ctxpress.integrations.vllm.transfers import Measured
@@ -59,13 +60,17 @@ def side(
     counts = Counts()
     shards = [f"{rank}/{n_ranks}" for rank in range(n_ranks)]
     lookups = Lookups(background, held, LEVEL, shards, ttl_s=60.0)  # type: ignore[arg-type]
-    given: dict[str, Any] = {
-        "level": "raw", "chunk_tokens": CHUNK, "block_size": BLOCK, "rotated": False,
-        "parallel_refused": "", "policy": None, "lookup_timeout_ms": 2000.0,
-        "document_wait_ms": 0.0,
+    kinds: dict[str, Any] = {
+        "chunk_tokens": CHUNK, "block_size": BLOCK, "rotated": False, "parallel_refused": "",
     }  # fmt: skip
-    identity = given.pop("identity", options.pop("identity", IDENTITY))
-    return SchedulerSide(lookups, identity, counts, **{**given, **options}), counts
+    times: dict[str, Any] = {"policy": None, "lookup_timeout_ms": 2000.0, "document_wait_ms": 0.0}
+    identity = options.pop("identity", IDENTITY)
+    for name, value in options.items():
+        (kinds if name in kinds else times)[name] = value
+    planner = Planner(identity, counts, **kinds)
+    block_size = kinds["block_size"]
+    made = SchedulerSide(planner, lookups, counts, level="raw", block_size=block_size, **times)
+    return made, counts
 
 
 def request(ids: Sequence[int], name: str = "r", **change: Any) -> Any:
@@ -264,6 +269,22 @@ def test_a_failed_load_is_not_tried_again_and_its_chunks_are_replaced(
     fresh.learned(output(invalid_block_ids={2, 3, 4, 5}, finished_recving={"again"}))
     assert matched(fresh, again, n_computed=32) == 0
     assert [s.first for s in step(fresh, "again", 32, 68, list(range(7))).saves] == [0, 32, 64]
+
+
+def test_a_request_that_is_gone_leaves_nothing_for_whoever_gets_its_blocks(
+    held: Held, background: Background
+) -> None:
+    one, _ = side(held, background)
+    ids = list(range(100))
+    saved_keys(held, one, request(ids), ["0/1"])
+    for name in ("gone", "next"):
+        matched(one, request(ids, name))
+        one.allocated(request(ids, name), list(range(7)), 96)
+        if name == "gone":
+            one.finished(name)
+            one.learned(output(invalid_block_ids={2}, finished_recving={name}))
+    one.learned(output(finished_recving={"next"}))
+    assert matched(one, request(ids, "next")) == 96
 
 
 def test_documents_that_did_not_come_fail_as_a_whole(held: Held, background: Background) -> None:

@@ -32,6 +32,7 @@ from ctxpress.integrations.vllm.identities import kv_identity, shards
 from ctxpress.integrations.vllm.loading import Loader
 from ctxpress.integrations.vllm.lookups import Lookups
 from ctxpress.integrations.vllm.pages import PagedKV
+from ctxpress.integrations.vllm.plans import Planner
 from ctxpress.integrations.vllm.saving import Saver
 from ctxpress.integrations.vllm.scheduling import SchedulerSide
 from ctxpress.integrations.vllm.settings import read_settings
@@ -244,21 +245,21 @@ class CtxpressConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM ships
                 codec=str(level),
             )
         )
-        return SchedulerSide(
-            Lookups(
-                self._background,
-                self._store,
-                level,
-                list(shards(served.tensor_parallel_size)),
-                ttl_s=settings.ttl_s,
-            ),
+        planner = Planner(
             identity,
             self._counts,
-            level=str(level),
             chunk_tokens=n_tokens,
             block_size=served.block_size,
             rotated=exact or served.rope is None,
             parallel_refused=served.parallel_refused,
+        )
+        ranks = list(shards(served.tensor_parallel_size))
+        return SchedulerSide(
+            planner,
+            Lookups(self._background, self._store, level, ranks, ttl_s=settings.ttl_s),
+            self._counts,
+            level=str(level),
+            block_size=served.block_size,
             policy=LoadPolicy() if settings.load == "faster" else None,
             lookup_timeout_ms=settings.lookup_timeout_ms,
             document_wait_ms=settings.document_wait_ms,

@@ -18,6 +18,9 @@ __all__ = ["ServedModel", "chunk_tokens", "codec_of", "served_model"]
 
 logger = logging.getLogger("vllm.ctxpress")
 
+# Options of models whose keys carry positions in some layers only, which cannot be seen from keys.
+_WITHOUT_ROTATION = ("no_rope_layers", "no_rope_layer_interval", "nope_layer_interval")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
@@ -37,7 +40,10 @@ def served_model(vllm_config: Any, kv_cache_config: Any) -> ServedModel:
     :raises ConfigError: its KV is not one key and one value a token, layer and head on every rank,
         or failed loads would fail requests.
     """
-    if vllm_config.kv_transfer_config.kv_load_failure_policy != "recompute":
+    transfer = vllm_config.kv_transfer_config
+    if transfer.kv_role != "kv_both":
+        raise ConfigError('set "kv_role": "kv_both": every replica stores and loads')
+    if transfer.kv_load_failure_policy != "recompute":
         raise ConfigError(
             'set "kv_load_failure_policy": "recompute" in --kv-transfer-config: '
             "what a store loses must cost time, never an answer"
@@ -65,6 +71,8 @@ def served_model(vllm_config: Any, kv_cache_config: Any) -> ServedModel:
         logger.warning("KV of prefixes only, none of documents in parallel: %s", error)
     if getattr(groups[0].kv_cache_spec, "sliding_window", None) is not None:
         refused = "some layers see a sliding window"
+    if any(getattr(model.hf_text_config, name, None) for name in _WITHOUT_ROTATION):
+        refused = "some layers do not rotate their keys"
     return ServedModel(
         block_size=int(vllm_config.cache_config.block_size),
         tensor_parallel_size=int(parallel.tensor_parallel_size),

@@ -11,16 +11,14 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from ctxpress.cache.chunk_key import CacheKey
-from ctxpress.cache.identity import KVIdentity
 from ctxpress.engine.load_policy import LoadPolicy, StoredRun
 from ctxpress.integrations.vllm.background import OnceLog
-from ctxpress.integrations.vllm.chunking import PromptChunk, parallel_chunks, prefix_chunks
+from ctxpress.integrations.vllm.chunking import PromptChunk
 from ctxpress.integrations.vllm.lookups import Lookups
-from ctxpress.integrations.vllm.prompt import PARAMS_KEY, ParallelLayout, layout_of
+from ctxpress.integrations.vllm.plans import Plan, Planner
 from ctxpress.integrations.vllm.statistics import Counts
 from ctxpress.integrations.vllm.transfers import (
     ChunkLoad,
@@ -41,61 +39,35 @@ _RECENT_SAVES = 65_536
 _RECENT_S = 60.0  # by then a save has been written, or was dropped
 
 
-@dataclass(slots=True, kw_only=True)
-class _Plan:
-    """A request: its chunks, and what became of them."""
-
-    chunks: list[PromptChunk]
-    kind: str  # prefix, parallel or encode
-    begun_s: float = 0.0  # when the store was asked first, and last
-    asked_s: float = 0.0
-    sizes: list[int | None] | None = None  # None until the store has answered
-    start: int = 0  # what vLLM had computed when it asked last
-    block_ids: tuple[int, ...] = ()  # of the load that is under way
-    failed: bool = False
-    counted: set[str] = field(default_factory=set)
-    saved: int = 0  # chunks before this one were saved, or need not be
-
-
 class SchedulerSide:
-    """See the module. ``chunk_tokens`` is a multiple of ``block_size``.
-
-    ``rotated``: keys of prefixes are stored with their positions. ``parallel_refused``: why
-    documents cannot be used in parallel, empty where they can. ``policy``: weighs loading against
-    computing; None loads always.
-    """
+    """See the module. ``policy`` weighs loading against computing; None loads always."""
 
     def __init__(
         self,
+        planner: Planner,
         lookups: Lookups,
-        identity: KVIdentity,
         counts: Counts,
         *,
         level: str,
-        chunk_tokens: int,
         block_size: int,
-        rotated: bool,
-        parallel_refused: str,
         policy: LoadPolicy | None,
         lookup_timeout_ms: float,
         document_wait_ms: float,
     ) -> None:
+        self._planner = planner
         self._lookups = lookups
-        self._identity = identity
         self._counts = counts
         self._level = level
-        self._chunk_tokens = chunk_tokens
         self._block_size = block_size
-        self._rotated = rotated
-        self._parallel_refused = parallel_refused
         self._policy = policy
         self._lookup_timeout_s = lookup_timeout_ms / 1000
         self._document_wait_s = document_wait_ms / 1000
         self._once = OnceLog(logger)
-        self._plans: dict[str, _Plan | None] = {}
+        self._plans: dict[str, Plan | None] = {}
         self._requests: dict[str, Any] = {}
         self._loads: list[RequestLoad] = []
         self._documents_awaited = False
+        self._loading: dict[str, tuple[int, ...]] = {}  # blocks; requests that are gone too
         self._invalid: set[int] = set()
         self._recent: OrderedDict[CacheKey, float] = OrderedDict()
 
@@ -124,6 +96,7 @@ class SchedulerSide:
             return
         start, stop = plan.start, plan.start + n_external
         plan.block_ids = tuple(block_ids[: stop // self._block_size])
+        self._loading[request.request_id] = plan.block_ids
         self._loads.append(
             RequestLoad(
                 request_id=request.request_id,
@@ -156,11 +129,12 @@ class SchedulerSide:
         """What came back from the workers with a step: failed blocks, finished loads, timings."""
         self._invalid |= output.invalid_block_ids or set()
         for request_id in output.finished_recving or ():
+            block_ids = self._loading.pop(request_id, ())
             plan = self._plans.get(request_id)
-            if plan is not None and self._invalid.intersection(plan.block_ids):
+            if plan is not None and self._invalid.intersection(block_ids):
                 plan.failed = True
                 plan.sizes = [None] * len(plan.chunks)  # what is computed now replaces it
-                self._invalid -= set(plan.block_ids)
+            self._invalid.difference_update(block_ids)
         measured = output.kv_connector_worker_meta
         if self._policy is None or not isinstance(measured, Measured):
             return
@@ -186,61 +160,14 @@ class SchedulerSide:
         self._requests.pop(request_id, None)
         self._lookups.drop(request_id)
 
-    def _plan_of(self, request: Any) -> _Plan | None:
+    def _plan_of(self, request: Any) -> Plan | None:
         request_id = request.request_id
         if request_id not in self._plans:
-            self._plans[request_id] = self._planned(request)
+            self._plans[request_id] = self._planner.plan(request)
             self._requests[request_id] = request
         return self._plans[request_id]
 
-    def _planned(self, request: Any) -> _Plan | None:
-        """None for requests whose KV is no function of the model and the tokens alone."""
-        ids = request.prompt_token_ids
-        params = request.kv_transfer_params or {}
-        if not ids or request.prompt_embeds is not None or request.pooling_params is not None:
-            return None
-        if request.lora_request is not None or request.mm_features:
-            if PARAMS_KEY in params:
-                self._refuse("lora or multimodal")
-            return None
-        try:
-            layout = layout_of(params)
-            if layout is not None:
-                return self._parallel_plan(request, ids, layout)
-        except ValueError as error:
-            self._refuse("bad parameters", str(error))
-            return None
-        if request.cache_salt is not None or request.skip_reading_prefix_cache:
-            return None
-        chunks = prefix_chunks(self._identity, ids, self._chunk_tokens, rotated=self._rotated)
-        return _Plan(chunks=chunks, kind="prefix") if chunks else None
-
-    def _parallel_plan(self, request: Any, ids: Any, layout: ParallelLayout) -> _Plan | None:
-        if self._parallel_refused:
-            self._refuse("unsupported", self._parallel_refused)
-            return None
-        if not layout.encode and request.cache_salt is None:
-            # Its blocks would pass for those of an ordinary prompt.
-            self._refuse("bad parameters", "a request with documents needs a cache_salt")
-            return None
-        if not layout.encode and request.skip_reading_prefix_cache:
-            self._refuse("skips the cache")  # it asks for log-probabilities of its prompt
-            return None
-        chunks = parallel_chunks(
-            self._identity,
-            ids,
-            layout,
-            chunk_tokens=self._chunk_tokens,
-            block_size=self._block_size,
-        )
-        return _Plan(chunks=chunks, kind="encode" if layout.encode else "parallel")
-
-    def _refuse(self, reason: str, why: str = "") -> None:
-        self._counts.add("parallel_computed", reason=reason)
-        detail = f": {why}" if why else ""
-        self._once.warn(reason, "documents are computed as a plain prompt (%s%s)", reason, detail)
-
-    def _answered(self, request_id: str, plan: _Plan) -> bool:
+    def _answered(self, request_id: str, plan: Plan) -> bool:
         """Whether it is known what the store has of the plan; asks, where nobody did."""
         if plan.sizes is not None:
             return True
@@ -260,7 +187,7 @@ class SchedulerSide:
         self._lookups.drop(request_id)
         return True
 
-    def _may_still_come(self, request_id: str, plan: _Plan) -> bool:
+    def _may_still_come(self, request_id: str, plan: Plan) -> bool:
         """Whether a document is missing that may be on its way into the store; asks again.
 
         Whoever sends documents in parallel has had them encoded just before, here or elsewhere,
@@ -277,11 +204,11 @@ class SchedulerSide:
         self._documents_awaited = True
         return True
 
-    def _ask(self, request_id: str, plan: _Plan, now: float) -> None:
+    def _ask(self, request_id: str, plan: Plan, now: float) -> None:
         plan.asked_s = now
         self._lookups.begin(request_id, [chunk.key for chunk in plan.chunks])
 
-    def _loadable(self, plan: _Plan, request: Any, n_computed: int) -> int:
+    def _loadable(self, plan: Plan, request: Any, n_computed: int) -> int:
         if plan.kind == "parallel":
             if any(size is None for size in plan.sizes or ()):
                 self._count_once(plan, "parallel_computed", "a document is not stored")
@@ -298,7 +225,7 @@ class SchedulerSide:
             return 0
         return n_loaded
 
-    def _prefix_stop(self, plan: _Plan, request: Any) -> int:
+    def _prefix_stop(self, plan: Plan, request: Any) -> int:
         """Where what is stored ends; one token at least is left to compute."""
         stop = 0
         for chunk, size in zip(plan.chunks, plan.sizes or (), strict=False):
@@ -307,7 +234,7 @@ class SchedulerSide:
             stop = chunk.end
         return stop
 
-    def _worth_it(self, plan: _Plan, n_computed: int, stop: int) -> bool:
+    def _worth_it(self, plan: Plan, n_computed: int, stop: int) -> bool:
         if self._policy is None:
             return True
         runs = [
@@ -318,7 +245,7 @@ class SchedulerSide:
         decision = self._policy.decide(self._level, runs)
         return decision.load_ms <= decision.compute_ms
 
-    def _count_once(self, plan: _Plan, name: str, reason: str) -> None:
+    def _count_once(self, plan: Plan, name: str, reason: str) -> None:
         """vLLM may ask many times about a request that waits for room."""
         if name not in plan.counted:
             plan.counted.add(name)
