@@ -10,6 +10,7 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 CONSTANTS = Path(__file__).resolve().parent.parent / "ctxpress/planning/codecs.json"
 
@@ -36,21 +37,34 @@ def speeds(page: str) -> dict[str, float]:
     return {name: float(speed) for name, speed in rows}  # a later table counts
 
 
+def updated(constants: dict[str, Any], page: str) -> dict[str, Any]:
+    """The constants with what the page's tables say."""
+    bits, decode = sizes(page), speeds(page)
+    codecs = {
+        name: {
+            "bits_per_value": bits.get(name, codec["bits_per_value"]),
+            "decode_gb_per_s": decode.get(name, codec["decode_gb_per_s"]),
+        }
+        for name, codec in constants["codecs"].items()
+    }
+    return {**constants, "codecs": codecs}
+
+
+def rendered(constants: dict[str, Any]) -> str:
+    """As the file has them: a line for each codec."""
+    lines = [f'    "{name}": {json.dumps(codec)}' for name, codec in constants["codecs"].items()]
+    head = f'{{\n  "measured_on": {json.dumps(constants["measured_on"])},\n  "codecs": {{\n'
+    return head + ",\n".join(lines) + "\n  }\n}\n"
+
+
 def main() -> None:
     """Rewrite ``ctxpress/planning/codecs.json``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--docs", type=Path, default=Path("docs/kv.md"))
     page = parser.parse_args().docs.read_text("utf-8")
-    constants = json.loads(CONSTANTS.read_text("utf-8"))
-    bits, decode = sizes(page), speeds(page)
-    for name, codec in constants["codecs"].items():
-        codec["bits_per_value"] = bits.get(name, codec["bits_per_value"])
-        codec["decode_gb_per_s"] = decode.get(name, codec["decode_gb_per_s"])
-        source = "table" if name in decode else "kept"
-        print(f"{name}: {codec['bits_per_value']} bits, {codec['decode_gb_per_s']} GB/s ({source})")
-    lines = [f'    "{name}": {json.dumps(codec)}' for name, codec in constants["codecs"].items()]
-    text = f'{{\n  "measured_on": {json.dumps(constants["measured_on"])},\n  "codecs": {{\n'
-    CONSTANTS.write_text(text + ",\n".join(lines) + "\n  }\n}\n", "utf-8")
+    text = rendered(updated(json.loads(CONSTANTS.read_text("utf-8")), page))
+    CONSTANTS.write_text(text, "utf-8")
+    print(text, end="")
 
 
 if __name__ == "__main__":

@@ -81,6 +81,16 @@ class ParallelRequest:
             self.forget()
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A request, its pieces, the prompt made of them, and what names its documents."""
+
+    request: ReferencedRequest
+    pieces: PromptPieces
+    prompt: VllmPrompt
+    keys: Sequence[bytes]
+
+
 class ParallelDocuments:
     """Parallel documents of one upstream. Used in one event loop."""
 
@@ -116,25 +126,22 @@ class ParallelDocuments:
         if references is None:
             raise NotParallelError(PlainPath.NO_DOCUMENTS)
         if len(references.body) < _INLINE_BYTES:
-            request, pieces = self._read(format_name, references.body)
+            read = self._read(format_name, references.body)
         else:
-            request, pieces = await asyncio.to_thread(self._read, format_name, references.body)
-        if not pieces.documents:
-            raise NotParallelError(PlainPath.NO_DOCUMENTS)
+            read = await asyncio.to_thread(self._read, format_name, references.body)
+        request, pieces, keys = read.request, read.pieces, read.keys
         own = _own_headers(headers)
         card = await self._cards.of(request.model, partial(self._fetch_models, own))
-        prompt = self._prompt(pieces)
-        room = card.max_tokens - len(prompt.prompt_token_ids)
+        room = card.max_tokens - len(read.prompt.prompt_token_ids)
         if room < (request.max_tokens or 1):
             raise NotParallelError(PlainPath.TOO_LONG, f"{-room} tokens too many")
-        keys = document_keys(card.name, pieces)
         encode = partial(self._encode, card.name, pieces.prefix, own)
         if not await self._encoder.ensure(pieces.documents, keys, encode):
             raise NotParallelError(PlainPath.NOT_ENCODED)
         body = {
             **request.fields,
             "max_tokens": room if request.max_tokens is None else request.max_tokens,
-            **prompt.fields(),
+            **read.prompt.fields(),
         }
         answer = None
         if request.is_chat:
@@ -147,9 +154,14 @@ class ParallelDocuments:
         """Stop encoding."""
         await self._encoder.aclose()
 
-    def _read(self, format_name: str, body: bytes) -> tuple[ReferencedRequest, PromptPieces]:
+    def _read(self, format_name: str, body: bytes) -> _Read:
+        """All that takes time by the number of tokens; runs in any thread."""
         request = read_request(format_name, body)
-        return request, request.pieces(RequestTokenizer(self._cache, request.variables))
+        pieces = request.pieces(RequestTokenizer(self._cache, request.variables))
+        if not pieces.documents:
+            raise NotParallelError(PlainPath.NO_DOCUMENTS)
+        keys = document_keys(request.model or "", pieces)
+        return _Read(request, pieces, self._prompt(pieces), keys)
 
     def _prompt(self, pieces: PromptPieces) -> VllmPrompt:
         try:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.kv_plan_constants import rendered, updated
 from ctxpress.cli import create_app
 from ctxpress.cli.kv_plan import parse_bandwidth
 from ctxpress.engine.reference import reference_model_dir
@@ -142,6 +143,22 @@ def test_sizes_of_codecs_are_those_that_the_documentation_measured() -> None:
         assert codec.bits_per_value == pytest.approx(float(measured[codec.name]), rel=0.1), (
             f"{codec.name}: put what docs/kv.md says into ctxpress/planning/codecs.json"
         )
+
+
+def test_constants_are_taken_from_the_tables_of_the_documentation() -> None:
+    page = (ROOT / "docs/kv.md").read_text("utf-8")
+    begin, end = "<!-- kv-speed: begin -->", "<!-- kv-speed: end -->"
+    before, after = page.split(begin)[0], page.split(end)[1]
+    row = "| {} | {} | 4.3 | 0.02 | 3.7x | 41 | 72 | {} |  |  |"
+    table = [row.format("raw", 1, 9.5), row.format("raw", 2, 19.0), row.format("kvtc", 1, 0.5)]
+    page = "\n".join([before, begin, row.format("raw", 1, 1.5), *table, end, after])
+    old = read_constants("codecs")
+    new = updated(old, page)["codecs"]
+    assert new["raw"]["decode_gb_per_s"] == 9.5  # of the last table, on one thread
+    assert new["kvtc"]["decode_gb_per_s"] == 0.5
+    assert new["int8"]["decode_gb_per_s"] == old["codecs"]["int8"]["decode_gb_per_s"]
+    text = (ROOT / "ctxpress/planning/codecs.json").read_text("utf-8")
+    assert rendered(old) == text
 
 
 def test_every_constant_says_where_it_comes_from() -> None:
