@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from ctxpress.cache.codecs.entropy import packing, rans, zstd
-from ctxpress.cache.codecs.entropy.classes import SYMBOLS_A_CLASS
 from ctxpress.cache.codecs.entropy.tables import SymbolTables
 from ctxpress.errors import CodecError, CorruptContainerError
 
 __all__ = ["CODERS", "decode_symbols", "encode_symbols", "is_zstd"]
 
 CODERS = ("packed", "zstd", "rans")
-_PACKED, _ZSTD, _RANS = range(3)
+_PACKED, _ZSTD, _ = range(3)
 _SAMPLE_SYMBOLS = 2**12
 
 
@@ -44,21 +43,18 @@ def encode_symbols(
         if symbols.any():
             raise CodecError("a symbol is not below n_levels 1")
         return bytes([_PACKED])
-    # Too few symbols for a second class need no counts of their own rows.
-    together = symbols.size < 2 * SYMBOLS_A_CLASS and row_tables is None
-    counts = rans.count_symbols(symbols.reshape(1, -1) if together else symbols, n_levels)
     best = packing.packed_bytes(symbols.size, n_levels)
     stream = b""
     if "rans" in coders:
-        plan = rans.plan_stream(symbols.shape, counts, tables, row_tables)
-        if plan.estimated_bytes < best:
-            own = rans.encode(symbols, plan)
-            if len(own) < best:
-                best, stream = len(own), bytes([_RANS]) + own
+        stream = rans.encode(symbols, n_levels, tables, row_tables, best)
+        stream = stream if len(stream) <= best else b""
+    elif int(symbols.max()) >= n_levels:
+        raise CodecError(f"a symbol is not below n_levels {n_levels}")
+    best = len(stream) - 1 if stream else best
     if "zstd" in coders and _zstd_may_win(symbols, best, alone="rans" not in coders):
         frame = zstd.compress(symbols, n_levels)
         if len(frame) < best:
-            best, stream = len(frame), bytes([_ZSTD]) + frame
+            stream = bytes([_ZSTD]) + frame
     return stream or bytes([_PACKED]) + packing.pack(symbols, n_levels)
 
 

@@ -24,46 +24,34 @@ from functools import lru_cache
 import numpy as np
 
 from ctxpress.cache.codecs.entropy import kernels, packing
-from ctxpress.cache.codecs.entropy.classes import (
-    MAX_CLASSES,
+from ctxpress.cache.codecs.entropy.classes import MAX_CLASSES, RowClasses, ladder
+from ctxpress.cache.codecs.entropy.planning import (
     SOURCE_GIVEN,
     SOURCE_ROWS,
     SOURCE_STATIC,
     SOURCE_STREAM,
-    RowClasses,
-    choose_classes,
-    ladder,
 )
 from ctxpress.cache.codecs.entropy.pricing_kernels import histograms
-from ctxpress.cache.codecs.entropy.stream_kernels import decode_body, encode_body, parse_classes
-from ctxpress.cache.codecs.entropy.tables import SymbolTables, static_densities
+from ctxpress.cache.codecs.entropy.stream_encoding import encode_stream
+from ctxpress.cache.codecs.entropy.stream_kernels import decode_body, parse_classes
+from ctxpress.cache.codecs.entropy.tables import SymbolTables, static_densities, static_tables
 from ctxpress.errors import CodecError, CorruptContainerError
 
 __all__ = [
     "ParsedStream",
-    "StreamPlan",
     "count_symbols",
     "decode",
     "encode",
     "parse",
-    "plan_stream",
 ]
 
 _MAX_LANES_LOG2 = 6
 _OUTLIERS = 128
-_MANY_ROWS = 512
 _LENGTH = struct.Struct("<I")
 _NO_TABLES = np.zeros((0, 0), np.uint32)
-_NO_TABLES.flags.writeable = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamPlan:
-    """How a stream will be coded, and about how many bytes it will have."""
-
-    classes: RowClasses
-    lanes_log2: int
-    estimated_bytes: int
+_NO_TABLES.flags.writeable = False  # as those of SymbolTables: one kind to compile for
+_NO_BITS = np.zeros((0, 0), np.float32)
+_NO_ROWS = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,35 +75,43 @@ def count_symbols(symbols: np.ndarray, n_levels: int) -> np.ndarray:
     return counts
 
 
-def plan_stream(
-    shape: tuple[int, int],
-    counts: np.ndarray,
+def encode(
+    symbols: np.ndarray,
+    n_levels: int,
     tables: SymbolTables | None,
-    row_tables: np.ndarray | None = None,
-) -> StreamPlan:
-    """The cheapest classes for rows with these ``counts``."""
-    classes, n_bits = choose_classes(shape, counts, tables, row_tables)
-    n_groups = int(classes.segments(shape[1])[-1])
-    # A lane costs four bytes of state: 0.4 % of the stream is what their speed may cost.
-    lanes_log2 = max(0, min(5, (int(n_bits / 8) // 1000).bit_length() - 1))
-    lanes_log2 = min(lanes_log2, max(0, n_groups.bit_length() - 1))
-    estimated = 3 + int(n_bits / 8) + (4 << lanes_log2)
-    return StreamPlan(classes=classes, lanes_log2=lanes_log2, estimated_bytes=estimated)
+    row_tables: np.ndarray | None,
+    most_bytes: int,
+) -> bytes:
+    """The stream of ``symbols``, uint8 ``(n_rows, n_columns)``, with the byte that names the coder.
 
+    Nothing where it would not have less than ``most_bytes``.
 
-def encode(symbols: np.ndarray, plan: StreamPlan) -> bytes:
-    """The stream of ``symbols``, uint8 ``(n_rows, n_columns)``."""
-    classes = plan.classes
-    words = encode_body(
-        symbols, classes.heads, classes.weights, classes.of_rows, 1 << plan.lanes_log2, *_inverses()
+    :raises CodecError: a symbol is not below ``n_levels``.
+    """
+    static = static_tables(n_levels).weights if row_tables is None else _NO_TABLES
+    static_bits = _static_bits(n_levels) if row_tables is None else _NO_BITS
+    given = _NO_TABLES if tables is None else tables.weights
+    given_bits = _NO_BITS if tables is None or row_tables is not None else _bits_of(given)
+    kept, of_rows = _NO_ROWS, _NO_ROWS
+    if row_tables is not None:
+        kept, of_rows = np.unique(row_tables.astype(np.int64), return_inverse=True)
+    valid, stream = encode_stream(
+        symbols,
+        n_levels,
+        static,
+        static_bits,
+        given,
+        given_bits,
+        kept,
+        of_rows.reshape(-1),
+        ladder(),
+        *_inverses(),
+        most_bytes,
     )
-    outliers = b""
-    if classes.has_outliers:
-        lows, widths = classes.heads[:, 1], classes.heads[:, 2]
-        outliers = kernels.list_outliers(symbols, classes.of_rows, lows, widths).tobytes()
-    flags = plan.lanes_log2 | (_OUTLIERS if outliers else 0)
-    listed = _LENGTH.pack(len(outliers)) + outliers if outliers else b""
-    return bytes([flags]) + _head(classes) + listed + words.astype("<u4", copy=False).tobytes()
+    if not valid:
+        raise CodecError(f"a symbol is not below n_levels {n_levels}")
+    found: bytes = stream.tobytes()
+    return found
 
 
 def decode(
@@ -224,29 +220,6 @@ def _given_row_classes(indices: np.ndarray, row_tables: np.ndarray | None) -> np
     return classes
 
 
-def _head(classes: RowClasses) -> bytes:
-    heads = classes.heads - (0, 0, 1, 0)
-    parts = [bytes([classes.source, len(heads)])]
-    for kind, head in enumerate(heads.astype(np.uint8)):
-        parts.append(head.tobytes())
-        if classes.source == SOURCE_STREAM and classes.rungs is not None:
-            parts.append(classes.rungs[kind, : classes.heads[kind, 2]].tobytes())
-    if len(heads) > 1 and classes.source != SOURCE_ROWS:
-        ids = _encode_row_classes(classes.of_rows, len(heads))
-        parts.append(_LENGTH.pack(len(ids)) + ids)
-    return b"".join(parts)
-
-
-def _encode_row_classes(of_rows: np.ndarray, n_classes: int) -> bytes:
-    symbols = of_rows.astype(np.uint8).reshape(1, -1)
-    packed = b"\x00" + packing.pack(symbols, n_classes)
-    if len(of_rows) > _MANY_ROWS:
-        return packed  # a thousandth of the stream, and not worth a plan of its own
-    plan = plan_stream(symbols.shape, count_symbols(symbols, n_classes), None)
-    own = b"\x02" + encode(symbols, plan)
-    return min(packed, own, key=len)
-
-
 def _decode_row_classes(data: memoryview, n_rows: int, n_classes: int) -> np.ndarray:
     if len(data) == 0 or data[0] not in (0, 2):
         raise CorruptContainerError("the classes of rows are of no known coder")
@@ -270,3 +243,14 @@ def _given_weights(source: int, tables: SymbolTables | None) -> np.ndarray:
 def _inverses() -> tuple[np.ndarray, np.ndarray]:
     inverses: tuple[np.ndarray, np.ndarray] = kernels.inverses_of_frequencies()
     return inverses
+
+
+@lru_cache(maxsize=128)
+def _static_bits(n_levels: int) -> np.ndarray:
+    return _bits_of(static_tables(n_levels).weights)
+
+
+def _bits_of(weights: np.ndarray) -> np.ndarray:
+    """Bits a symbol: ``(n_levels, n_tables)``."""
+    wide = weights.astype(np.float32)
+    return np.ascontiguousarray(np.log2(wide.sum(axis=1, keepdims=True) / wide).T)
