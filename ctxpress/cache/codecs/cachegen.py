@@ -217,16 +217,16 @@ class CacheGenCodec(SectionedCodec):
     def _quantised(self, block: KVBlock, layer: int, kind: int, n_sinks: int) -> _QuantisedTensor:
         tensor = (block.keys, block.values)[kind]
         rows = tensor[layer].detach().float().contiguous().cpu().numpy()
-        first, others = (np.ascontiguousarray(r) for r in (rows[:, :n_sinks], rows[:, n_sinks:]))
         if self._steps is not None:
             channels, most, least = self._steps.channels(layer, kind), self._steps.most, 0
         else:
-            channels = measure_channels(others, with_means=kind == 0, with_scales=kind == 0)
+            channels = measure_channels(rows, n_sinks, with_means=kind == 0, with_scales=kind == 0)
             most, least = self._most(layer, block.n_layers)[kind], LEAST_RUNG
         sinks = None
         if n_sinks:
-            sinks = quantise(first, channels, _SINK_MOST, least_rung=least + SINK_RUNGS)
-        body = quantise(others, channels, most, least_rung=least)
+            least_sink = least + SINK_RUNGS
+            sinks = quantise(rows, (0, n_sinks), channels, _SINK_MOST, least_rung=least_sink)
+        body = quantise(rows, (n_sinks, block.n_tokens), channels, most, least_rung=least)
         return _QuantisedTensor(channels, sinks, body)
 
     def _most(self, layer: int, n_layers: int) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from ctxpress.cache.codecs.cachegen_parsing import (
 )
 from ctxpress.cache.codecs.entropy.compiling import compiled
 from ctxpress.cache.codecs.entropy.stream_decoding import decode_stream
+from ctxpress.cache.codecs.entropy.vectors import half_of, has_halves
 
 __all__ = ["DTYPES", "decode_section", "fill_rounded", "round_to_half", "undo_deltas"]
 
@@ -252,6 +253,12 @@ def fill_rounded(
             place = places[token]
             scale = tokens[head, place]
             source, target = tile[place], out[head * n_tokens + first + token]
+            if kind == _FLOAT16 and has_halves():
+                for dim in range(uint64(head_dim)):
+                    step = scales[head, dim] * scale
+                    value = (float32(source[dim]) - centre) * step + means[head, dim]
+                    target[dim] = half_of(min(max(value, -limit), limit))
+                continue
             for dim in range(uint64(head_dim)):
                 step = scales[head, dim] * scale
                 value = (float32(source[dim]) - centre) * step + means[head, dim]

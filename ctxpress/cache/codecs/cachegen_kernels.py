@@ -14,83 +14,95 @@ __all__ = [
     "add_hashes",
     "channel_deviations",
     "channel_means",
-    "delta_gains",
-    "largest_units",
-    "symbols_of",
+    "quantised",
     "transpose_bytes",
 ]
 
+_LEAST_RUNG = -480
+
 
 @compiled
-def channel_means(rows: np.ndarray) -> np.ndarray:
-    """Means over tokens of float32 ``(n_heads, n_tokens, head_dim)``."""
+def channel_means(rows: np.ndarray, first: int) -> np.ndarray:
+    """Means of float32 ``(n_heads, n_tokens, head_dim)`` over tokens from ``first`` on."""
     n_heads, n_tokens, head_dim = rows.shape
     means = np.zeros((n_heads, head_dim), np.float32)
-    share = float32(1.0) / float32(n_tokens)  # first, since a sum may overflow where no value does
+    # A share of each, since a sum may overflow where no value does.
+    share = float32(1.0) / float32(n_tokens - first)
     for head in range(n_heads):
-        for token in range(n_tokens):
+        for token in range(first, n_tokens):
             for dim in range(head_dim):
                 means[head, dim] += rows[head, token, dim] * share
     return means
 
 
 @compiled
-def channel_deviations(rows: np.ndarray, means: np.ndarray) -> np.ndarray:
-    """Mean absolute differences from ``means``, over tokens."""
+def channel_deviations(rows: np.ndarray, first: int, means: np.ndarray) -> np.ndarray:
+    """Mean absolute differences from ``means``, over tokens from ``first`` on."""
     n_heads, n_tokens, head_dim = rows.shape
     deviations = np.zeros((n_heads, head_dim), np.float32)
-    share = float32(1.0) / float32(n_tokens)
+    share = float32(1.0) / float32(n_tokens - first)
     for head in range(n_heads):
-        for token in range(n_tokens):
+        for token in range(first, n_tokens):
             for dim in range(head_dim):
                 deviations[head, dim] += abs(rows[head, token, dim] - means[head, dim]) * share
     return deviations
 
 
 @compiled
-def largest_units(rows: np.ndarray, means: np.ndarray, inverse: np.ndarray) -> np.ndarray:
-    """The largest ``|row - mean| * inverse`` of each head and token."""
-    n_heads, n_tokens, head_dim = rows.shape
-    largest = np.zeros((n_heads, n_tokens), np.float32)
+def quantised(
+    rows: np.ndarray,
+    first: int,
+    end: int,
+    means: np.ndarray,
+    scales: np.ndarray,
+    most: int,
+    least_rung: int,
+    ladder: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest symbols of tokens ``first`` to ``end``, and the rungs of the tokens' scales.
+
+    ``rows``: float32 ``(n_heads, n_tokens, head_dim)``. Symbols are uint8 ``(n_heads * head_dim,
+    tokens)``, rungs int64 ``(n_heads, tokens)``: the first, ``least_rung`` or above and within 255
+    of the highest, at which no value lies beyond the outermost symbol.
+    """
+    n_heads, head_dim = scales.shape
+    n_tokens = end - first
+    rungs = np.empty((n_heads, n_tokens), np.int64)
+    inverse = np.empty_like(scales)
     units = np.empty(head_dim, np.float32)
     bits = units.view(np.int32)  # floats above 0 are ordered as their bits, and those as vectors
     for head in range(n_heads):
+        for dim in range(head_dim):
+            inverse[head, dim] = float32(1.0) / scales[head, dim]
         for token in range(n_tokens):
+            source = rows[head, first + token]
             for dim in range(head_dim):
-                unit = (rows[head, token, dim] - means[head, dim]) * inverse[head, dim]
-                units[dim] = abs(unit)
+                units[dim] = abs((source[dim] - means[head, dim]) * inverse[head, dim])
             found = np.int32(0)
-            place = 0
             for dim in range(head_dim):
                 found = max(found, bits[dim])
-            for dim in range(head_dim):
-                if bits[dim] == found:
-                    place = dim
-                    break
-            largest[head, token] = units[place]
-    return largest
-
-
-@compiled
-def symbols_of(
-    rows: np.ndarray, means: np.ndarray, inverse: np.ndarray, tokens: np.ndarray, most: int
-) -> np.ndarray:
-    """Nearest symbols, uint8 ``(n_heads * head_dim, n_tokens)``; ``tokens`` are inverse scales."""
-    n_heads, n_tokens, head_dim = rows.shape
+            bits[0] = found
+            scale = max(units[0] / float32(most), float32(2.0**-126))
+            rungs[head, token] = np.int64(np.ceil(float32(4.0) * np.log2(scale)))
+    highest = min(rungs.max(), -_LEAST_RUNG) if rungs.size else 0
     symbols = np.empty((n_heads * head_dim, n_tokens), np.uint8)
     tile, turned = _padded(n_tokens, head_dim), _padded(head_dim, n_tokens)
     limit = float32(most)
     for head in range(n_heads):
         for token in range(n_tokens):
-            scale = tokens[head, token]
+            rung = max(rungs[head, token], least_rung, highest - 255)
+            rung = min(max(rung, _LEAST_RUNG), -_LEAST_RUNG)
+            rungs[head, token] = rung
+            scale = float32(1.0) / ladder[rung - _LEAST_RUNG]
+            source, target = rows[head, first + token], tile[token]
             for dim in range(head_dim):
-                unit = (rows[head, token, dim] - means[head, dim]) * inverse[head, dim] * scale
+                unit = (source[dim] - means[head, dim]) * inverse[head, dim] * scale
                 unit = min(max(np.rint(unit), -limit), limit) + limit
-                tile[token, dim] = uint8(np.int32(unit))
+                target[dim] = uint8(np.int32(unit))
         transpose_bytes(tile, turned)
         for dim in range(head_dim):
             _copy(turned[dim, :n_tokens], symbols[head * head_dim + dim])
-    return symbols
+    return symbols, rungs
 
 
 @compiled
@@ -150,27 +162,6 @@ def transpose_bytes(source: np.ndarray, target: np.ndarray) -> None:
             tall[base + 2, place], tall[base + 3, place] = a2, a3
             tall[base + 4, place], tall[base + 5, place] = a4, a5
             tall[base + 6, place], tall[base + 7, place] = a6, a7
-
-
-@compiled
-def delta_gains(symbols: np.ndarray, group: int, n_groups: int) -> np.ndarray:
-    """Variance of symbols over that of differences from anchors, of each row's first groups."""
-    n_rows = symbols.shape[0]
-    gains = np.empty(n_rows, np.float32)
-    for row in range(n_rows):
-        source = symbols[row]
-        total, squares, deltas = np.int32(0), np.int32(0), np.int32(0)
-        for number in range(n_groups):
-            part = source[number * group : (number + 1) * group]
-            anchor = np.int32(part[0])
-            for place in range(uint64(part.size)):
-                symbol = np.int32(part[place])
-                total += symbol
-                squares += symbol * symbol
-                deltas += (symbol - anchor) * (symbol - anchor)
-        variance = squares - float(total) * float(total) / (n_groups * group)
-        gains[row] = float32(variance / float(deltas if deltas > 0 else 1))
-    return gains
 
 
 @compiled

@@ -16,6 +16,7 @@ from ctxpress.cache.codecs import cachegen_kernels as kernels
 from ctxpress.cache.codecs.cachegen_parsing import LEAST_PRODUCT
 from ctxpress.cache.codecs.cachegen_scales import (
     LEAST_RUNG,
+    all_rungs,
     ladder,
     nearest_rungs,
     rungs_above,
@@ -65,20 +66,23 @@ class QuantisedTokens:
         return QuantisedTokens(symbols, self.token_rungs[:, places], self.most)
 
 
-def measure_channels(rows: np.ndarray, *, with_means: bool, with_scales: bool) -> ChannelScales:
-    """Means and mean absolute deviations of the channels of ``(n_kv_heads, n_tokens, head_dim)``.
+def measure_channels(
+    rows: np.ndarray, first: int, *, with_means: bool, with_scales: bool
+) -> ChannelScales:
+    """Means and mean absolute deviations of channels over tokens from ``first`` on.
 
-    Without means they are 0, without scales all rungs are 0.
+    ``rows``: float32 ``(n_kv_heads, n_tokens, head_dim)``. Without means they are 0, without scales
+    all rungs are 0.
     """
     n_heads, n_tokens, head_dim = rows.shape
     rungs = np.zeros((n_heads, head_dim), np.int64)
     symbols = rungs
-    if n_tokens and with_means:
-        means = kernels.channel_means(rows)
+    if n_tokens > first and with_means:
+        means = kernels.channel_means(rows, first)
     else:
         means = np.zeros((n_heads, head_dim), np.float32)
-    if n_tokens and with_scales:
-        rungs = nearest_rungs(kernels.channel_deviations(rows, means))
+    if n_tokens > first and with_scales:
+        rungs = nearest_rungs(kernels.channel_deviations(rows, first, means))
         # A channel that hardly varies still has to name its mean.
         least = rungs_above(np.abs(means) * np.float32(MEAN_STEPS / MOST_MEAN))
         rungs = np.maximum(np.maximum(rungs, least), _LEAST_CHANNEL_RUNG)
@@ -90,22 +94,23 @@ def measure_channels(rows: np.ndarray, *, with_means: bool, with_scales: bool) -
 
 
 def quantise(
-    rows: np.ndarray, channels: ChannelScales, most: int, *, least_rung: int = LEAST_RUNG
+    rows: np.ndarray,
+    tokens: tuple[int, int],
+    channels: ChannelScales,
+    most: int,
+    *,
+    least_rung: int = LEAST_RUNG,
 ) -> QuantisedTokens:
-    """Symbols of ``rows``, float32 ``(n_kv_heads, n_tokens, head_dim)``, at most ``most`` from 0.
+    """Symbols of ``tokens``, from the first up to the second, at most ``most`` from 0.
 
-    A token's scale is the least rung, ``least_rung`` or above, at which none of its values in a
-    head lies beyond the outermost symbol.
+    ``rows``: float32 ``(n_kv_heads, n_tokens, head_dim)``. A token's scale is the least rung,
+    ``least_rung`` or above, at which none of its values in a head lies beyond the outermost symbol.
     """
-    inverse = 1 / channels.scales
-    largest = kernels.largest_units(rows, channels.means, inverse)
     least_channel = 0 if channels.rungs is None else int(channels.rungs.min())
-    rungs = rungs_above(largest / np.float32(most))
-    rungs = np.maximum(rungs, max(least_rung, LEAST_PRODUCT - least_channel))
-    if rungs.size:
-        rungs = np.maximum(rungs, int(rungs.max()) - 255)
-    tokens = 1 / ladder(rungs)
-    symbols = kernels.symbols_of(rows, channels.means, inverse, tokens, most)
+    least = max(least_rung, LEAST_PRODUCT - least_channel)
+    symbols, rungs = kernels.quantised(
+        rows, *tokens, channels.means, channels.scales, most, least, all_rungs()
+    )
     return QuantisedTokens(symbols, rungs, most)
 
 

@@ -13,6 +13,7 @@ from ctxpress.cache.codecs.entropy import (
     decode_symbols,
     encode_symbols,
     is_zstd,
+    kernels,
     rans,
 )
 from ctxpress.cache.codecs.entropy.classes import ladder
@@ -194,6 +195,37 @@ def test_decoding_on_a_device_gives_the_same_symbols() -> None:
     streams[1].words[-1] ^= 1
     with pytest.raises(CorruptContainerError, match="does not end where"):
         decode_streams(streams, shapes, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("n_lanes", [1, 4, 8, 32])
+def test_lanes_make_the_words_that_the_page_says(n_lanes: int) -> None:
+    """Frequencies from 1 to 4,095 in long runs, against the page's own arithmetic."""
+    rng = np.random.default_rng(0)
+    for frequencies in ([1, 4094], [1] * 200 + [3895], [2047, 2048], [4095], [1000, 1, 94, 3000]):
+        starts = np.concatenate(([0], np.cumsum(frequencies)[:-1]))
+        groups = np.sort(rng.integers(0, len(frequencies), 40 * n_lanes))
+        groups = np.concatenate((groups, rng.permutation(groups)))
+        packed = (starts[groups] << 16 | np.array(frequencies)[groups]).astype(np.uint32)
+        words = np.empty(packed.size + 2 * n_lanes, np.uint32)
+        begin = kernels.encode_lanes(packed, n_lanes, words, *kernels.inverses_of_frequencies())
+        found = words[begin:].tolist()
+        states = [found[2 * lane] | found[2 * lane + 1] << 32 for lane in range(n_lanes)]
+        place = 2 * n_lanes
+        for j, group in enumerate(groups.tolist()):
+            lane, frequency, start = j % n_lanes, frequencies[group], int(starts[group])
+            slot = states[lane] % 4096
+            assert start <= slot < start + frequency
+            states[lane] = frequency * (states[lane] // 4096) + slot - start
+            if j // n_lanes % 2 and states[lane] < 2**31:
+                states[lane], place = states[lane] << 32 | found[place], place + 1
+        assert states == [2**31] * n_lanes
+        assert place == len(found)
+        table = np.empty((1, kernels.TABLE_SIZE), np.uint32)
+        kernels.decode_table(np.array(frequencies, np.uint32), table[0])
+        out = np.empty(groups.size, np.uint8)
+        segments = np.array([0, groups.size])
+        assert kernels.decode_lanes(words[begin:].copy(), n_lanes, segments, table, out) == 0
+        assert np.array_equal(out, groups)
 
 
 def test_static_tables_are_the_same_everywhere() -> None:

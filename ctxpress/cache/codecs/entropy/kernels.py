@@ -17,6 +17,12 @@ from numba.extending import intrinsic
 
 from ctxpress.cache.codecs.entropy.compiling import compiled
 from ctxpress.cache.codecs.entropy.pricing_kernels import TABLE_BITS, TABLE_SIZE
+from ctxpress.cache.codecs.entropy.vectors import (
+    address_of,
+    decode_eight,
+    encode_eight,
+    has_vectors,
+)
 
 __all__ = [
     "TABLE_SIZE",
@@ -166,6 +172,17 @@ def encode_lanes(
     place = uint64(words.size)
     low16, bits = uint64(0xFFFF), uint64(TABLE_BITS)
     base = uint64(packed.size)
+    while has_vectors() and lanes % uint64(8) == uint64(0) and base > uint64(0):
+        base -= lanes + lanes
+        for eight in range(uint64(8), lanes + one, uint64(8)):
+            lane = lanes - eight
+            place = encode_eight(
+                address_of(states, lane),
+                address_of(packed, base + lane),
+                address_of(packed, base + lanes + lane),
+                address_of(words, uint64(0)),
+                place,
+            )
     while base > uint64(0):
         base -= lanes + lanes
         lane = lanes
@@ -209,7 +226,18 @@ def _decode_blocks(
     """
     lanes, base, at = uint64(states.size), uint64(index), uint64(place)
     mask, low12, bits = uint64(TABLE_SIZE - 1), uint64(0xFFF), uint64(TABLE_BITS)
-    for _ in range(n_blocks):
+    for _ in range(n_blocks if has_vectors() and lanes % uint64(8) == uint64(0) else 0):
+        for lane in range(uint64(0), lanes, uint64(8)):
+            at = decode_eight(
+                address_of(states, lane),
+                address_of(table, uint64(0)),
+                address_of(words, uint64(0)),
+                at,
+                address_of(out, base + lane),
+                address_of(out, base + lanes + lane),
+            )
+        base += lanes + lanes
+    for _ in range(0 if has_vectors() and lanes % uint64(8) == uint64(0) else n_blocks):
         for lane in range(lanes):
             state = states[lane]
             entry = uint64(table[state & mask])

@@ -95,10 +95,11 @@ def choose_classes(
     if counts.shape[0] == n_rows:
         classes[:] = of_rows
     sums = sums_of_classes(used, of_rows, kept.size)
-    heads, finished, rungs, n_outliers, bits = _finished(
+    heads, finished, rungs, n_outliers, n_bits = _finished(
         sums, kept, weights, ladder, first, n_columns
     )
-    return source, heads, finished, classes, rungs, n_outliers, bits + head_bits(classes, kept.size)
+    n_bits += head_bits(classes, kept.size)
+    return source, heads, finished, classes, rungs, n_outliers, n_bits
 
 
 @compiled
@@ -138,7 +139,7 @@ def _finished(
     )
     heads[:, 0] = kept
     heads[:, 1] += first
-    return heads, finished, rungs, n_outliers, prices.sum()
+    return heads, finished, rungs, n_outliers, float(prices.sum())
 
 
 @compiled
