@@ -41,6 +41,7 @@ __all__ = [
 
 DEFAULT_KEEP_RATIO = 0.5
 DEFAULT_STAGE: Mapping[str, Any] = {"use": "token_classification"}
+DEFAULT_STAGE_FOR_A_QUESTION: Mapping[str, Any] = {"use": "restructure"}
 PATIENT_MS = 86_400_000.0  # a caller of the SDK waits; time budgets are for requests
 
 
@@ -251,13 +252,19 @@ async def acompress_documents(
 ) -> CompressedDocuments:
     """Compress retrieved documents for a question.
 
-    ``budget_tokens`` is for all documents together, shared out by their length; else every
-    document keeps ``keep_ratio``. ``result.citations`` maps every kept piece to its document.
+    With a question and no ``pipeline``, the sentences of use stay, verbatim, whichever documents
+    they are of (the stage ``restructure``): at most ``keep_ratio`` of all tokens, 0.5 unless asked
+    for. Where nothing is of use, or the question is in a language that the model does not read,
+    the documents stay whole, and the report says so. Without a question, words are deleted from
+    each (``token_classification``). ``budget_tokens`` is for all documents together, and holds
+    where nothing is of use, too. ``result.citations`` maps every kept piece to its document.
 
     :raises ConfigError: a ratio out of (0, 1], or an unknown pipeline.
     """
     ratio = _ratio(keep_ratio, budget_tokens, pipeline)
-    async with open_pipeline(pipeline, config=config) as held:
+    asked = bool(question and question.strip()) and pipeline is None and config is None
+    stages = [DEFAULT_STAGE_FOR_A_QUESTION] if asked else None
+    async with open_pipeline(pipeline, config=config, stages=stages) as held:
         return await held.compress_documents(
             question, documents, keep_ratio=ratio, budget_tokens=budget_tokens, model=model
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -123,7 +123,8 @@ class StageContext:
     ``deadline_s`` is a ``time.monotonic`` value. ``keep_ratio`` overrides the stage's own where a
     request asked for one. ``target_tokens`` is a hard budget for the whole text of the blocks
     given, where the caller gave one; protected text counts, and may exceed it alone.
-    ``notes`` takes sentences for the stage's report.
+    ``notes`` takes sentences for the stage's report. ``shared`` is what stages of one request leave
+    for later ones of the same request, each under a key of its own.
     ``executor`` runs a blocking function in the pipeline's bounded thread pool. ``over`` is set
     when the request has ended, however it did: work that still runs for it is in vain.
     """
@@ -135,6 +136,7 @@ class StageContext:
     target_tokens: int | None = None
     over: threading.Event = field(default_factory=threading.Event)
     notes: list[str] = field(default_factory=list)
+    shared: dict[Hashable, Any] = field(default_factory=dict)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run CPU or GPU work off the event loop and return its result.

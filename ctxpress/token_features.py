@@ -55,6 +55,11 @@ _CLASSES: dict[str, tuple[tuple[int, int], ...]] = {
     "astral": (),
 }
 _NUMBER = {name: number for number, name in enumerate(_CLASSES)}
+_SPACE, _NEWLINE = _NUMBER["space"], _NUMBER["newline"]
+_LOWER, _UPPER, _DIGIT = _NUMBER["lower"], _NUMBER["upper"], _NUMBER["digit"]
+_PUNCTUATION = _NUMBER["punctuation"]
+_WHITE = (_SPACE, _NEWLINE)
+_LATIN = (_LOWER, _UPPER, _NUMBER["accented"])
 _COUNTED = (
     "other", "sign", "accented", "mark", "greek", "cyrillic", "hebrew", "arabic", "devanagari",
     "indic", "thai", "symbol", "kana", "han", "hangul", "wide_sign", "surrogate", "astral",
@@ -102,25 +107,26 @@ class TextFeatures:
         import numpy as np
 
         words, pieces = self._latin(text)
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-        classes = _class_table()[np.minimum(codes, 0xFFFF)]
-        if not text.isascii():
-            classes[codes > 0xFFFF] = _NUMBER["astral"]
-            classes[(codes >= 0x20000) & (codes < 0x40000)] = _NUMBER["han"]
-        counts = np.bincount(classes, minlength=len(_CLASSES))
-        same = np.concatenate(([False], classes[1:] == classes[:-1]))
-        starts = np.bincount(classes[~same], minlength=len(_CLASSES))
+        codes, classes = _classified(text)
+        pairs, alike = _pairs(classes)
+        counts = np.bincount(classes, minlength=len(_CLASSES)).tolist()
+        spaced = _between(pairs, _WHITE, _LATIN) + (classes[0] in _LATIN)
         return np.array(
             [
-                spaced := _spaced_words(classes),
+                spaced,
                 words - spaced,
                 pieces,
-                *_capitals(classes, same),
-                *_numbers(classes, same),
-                *_punctuation(codes, classes, same),
-                *_white(classes),
+                pairs[_LOWER][_UPPER],
+                alike[_UPPER],
+                _digit_groups(classes) if counts[_DIGIT] else 0,
+                pairs[_SPACE][_DIGIT],
+                counts[_PUNCTUATION] - alike[_PUNCTUATION],
+                *_changes(codes, classes, alike[_PUNCTUATION]),
+                _line_ends(classes) if counts[_NEWLINE] else 0,
+                *(_wide_spaces(classes) if alike[_SPACE] else (0, 0)),
+                _between(pairs, _WHITE, _WHITE),
                 *(counts[_NUMBER[name]] for name in _COUNTED),
-                *(starts[_NUMBER[name]] for name in _WORDS_COUNTED),
+                *(counts[_NUMBER[name]] - alike[_NUMBER[name]] for name in _WORDS_COUNTED),
             ],
             dtype=np.float64,
         )
@@ -169,51 +175,73 @@ def _class_table() -> NDArray[np.uint8]:
     return table
 
 
-def _spaced_words(classes: NDArray[np.uint8]) -> int:
+def _classified(text: str) -> tuple[NDArray[np.integer[Any]], NDArray[np.uint8]]:
+    """The code point and the class of every character; `text` is not empty."""
     import numpy as np
 
-    latin = np.isin(classes, [_NUMBER[name] for name in ("lower", "upper", "accented")])
-    white = np.isin(classes, [_NUMBER[name] for name in ("space", "newline")])
-    return int((latin[1:] & white[:-1]).sum()) + int(latin[:1].sum())
+    if text.isascii():
+        ascii_codes = np.frombuffer(text.encode("ascii"), dtype=np.uint8)
+        return ascii_codes, _class_table()[ascii_codes]
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    classes = _class_table()[np.minimum(codes, 0xFFFF)]
+    classes[codes > 0xFFFF] = _NUMBER["astral"]
+    classes[(codes >= 0x20000) & (codes < 0x40000)] = _NUMBER["han"]
+    return codes, classes
 
 
-def _capitals(classes: NDArray[np.uint8], same: NDArray[np.bool_]) -> tuple[int, int]:
-    upper = classes == _NUMBER["upper"]
-    after_lower = upper[1:] & (classes[:-1] == _NUMBER["lower"])
-    return int(after_lower.sum()), int((upper & same).sum())
+def _pairs(classes: NDArray[np.uint8]) -> tuple[list[list[int]], list[int]]:
+    """How often each class stands right before each other one, and before itself.
 
-
-def _numbers(classes: NDArray[np.uint8], same: NDArray[np.bool_]) -> tuple[int, int]:
+    Most features are sums of these.
+    """
     import numpy as np
 
-    digit = classes == _NUMBER["digit"]
-    starts = np.flatnonzero(digit & ~same)
-    after_space = digit[1:] & (classes[:-1] == _NUMBER["space"])
-    lengths = np.diff(np.append(np.cumsum(digit)[starts], digit.sum() + 1))
-    return int(((lengths + 2) // 3).sum()), int(after_space.sum())
+    n_classes = len(_CLASSES)
+    joined = classes[:-1] * np.uint16(n_classes) + classes[1:]
+    counted = np.bincount(joined, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
+    return counted.tolist(), counted.diagonal().tolist()
 
 
-def _punctuation(
-    codes: NDArray[np.uint32], classes: NDArray[np.uint8], same: NDArray[np.bool_]
-) -> tuple[int, int, int]:
-    punctuation = classes == _NUMBER["punctuation"]
-    inside = (punctuation & same)[1:]
-    repeats = inside & (codes[1:] == codes[:-1])
-    runs = int((punctuation & ~same).sum())
-    return runs, int(inside.sum() - repeats.sum()), int(repeats.sum())
+def _between(pairs: Sequence[Sequence[int]], before: Sequence[int], after: Sequence[int]) -> int:
+    return sum(pairs[left][right] for left in before for right in after)
 
 
-def _white(classes: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+def _digit_groups(classes: NDArray[np.uint8]) -> int:
+    """Groups of up to three digits in runs of digits."""
     import numpy as np
 
-    newline = classes == _NUMBER["newline"]
-    space = classes == _NUMBER["space"]
-    white = newline | space
-    starts = white & ~np.concatenate(([False], white[:-1]))
-    # A run of white space has a line end where the running count of them moved within it.
-    run = np.cumsum(starts)
-    line_ends = np.unique(run[newline]).size
-    begins = space & ~np.concatenate(([False], space[:-1]))
-    wide = begins[:-1] & space[1:]
-    indents = int((wide & np.concatenate(([True], newline[:-2]))).sum()) if wide.size else 0
-    return line_ends, indents, int(wide.sum()) - indents, int(white.sum() - starts.sum())
+    digit = np.zeros(len(classes) + 2, np.int8)
+    digit[1:-1] = classes == _DIGIT
+    edges = np.flatnonzero(np.diff(digit))
+    return int(((edges[1::2] - edges[::2] + 2) // 3).sum())
+
+
+def _changes(
+    codes: NDArray[np.integer[Any]], classes: NDArray[np.uint8], n_inside: int
+) -> tuple[int, int]:
+    """Neighbours in runs of punctuation, `n_inside` in all: those that differ, and those alike."""
+    if not n_inside:
+        return 0, 0
+    n_alike = int(((classes[1:] == _PUNCTUATION) & (codes[1:] == codes[:-1])).sum())
+    return n_inside - n_alike, n_alike
+
+
+def _line_ends(classes: NDArray[np.uint8]) -> int:
+    """Runs of white space with a line end: the running count of runs moved between their ends."""
+    import numpy as np
+
+    newline = classes == _NEWLINE
+    white = newline | (classes == _SPACE)
+    starts = white.copy()
+    starts[1:] &= ~white[:-1]
+    run = np.cumsum(starts)[newline]
+    return 1 + int((run[1:] != run[:-1]).sum())
+
+
+def _wide_spaces(classes: NDArray[np.uint8]) -> tuple[int, int]:
+    """Runs of two or more spaces: at the beginning of a line, and elsewhere."""
+    space = classes == _SPACE
+    wide = space[:-1] & space[1:]
+    wide[1:] &= ~space[:-2]
+    n_indents = int((wide[1:] & (classes[:-2] == _NEWLINE)).sum()) + int(wide[0])
+    return n_indents, int(wide.sum()) - n_indents

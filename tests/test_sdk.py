@@ -106,7 +106,40 @@ def test_documents_come_back_with_citations_into_the_originals():
     for document in result.documents:
         pieces = [c for c in result.citations if c.document_id == document.id]
         assert document.text == "".join(originals[document.id][c.start : c.end] for c in pieces)
-    assert result.text == "\n\n".join(d.text for d in result.documents)
+    ranked = sorted((d for d in result.documents if d.text), key=lambda d: d.place or 0)
+    assert result.text == "\n\n".join(d.text for d in ranked) != ""
+
+
+def test_with_a_question_the_sentences_that_help_stay_whole():
+    answer = "The mill burned down in 1832."
+    others = ["Bees dance every morning in the valleys.", "Coral reefs need warm, clear water."]
+    texts = [f"{others[0]} {others[1]}", f"{others[1]} {answer}", "The office opens at nine."]
+    result = ctxpress.compress_documents("When did the mill burn down?", texts, keep_ratio=0.3)
+    assert result.text == answer
+    assert [one.dropped is None for one in result.documents] == [False, True, False]
+    assert [report.stage for report in result.reports] == ["restructure"]
+
+
+@pytest.mark.parametrize("question", [None, "", " \n"])
+def test_without_a_question_words_leave_every_document(question):
+    texts = [prose(name, 12) for name in ("one", "two", "three")]
+    result = ctxpress.compress_documents(question, texts, keep_ratio=0.4)
+    assert [report.stage for report in result.reports] == ["token_classification"]
+    assert all(
+        0 < len(one.text) < len(text) for one, text in zip(result.documents, texts, strict=True)
+    )
+
+
+def test_where_nothing_helps_documents_stay_whole_unless_a_budget_forbids_it():
+    texts = [
+        "Coral reefs need warm water. They grow.",
+        "The office opens at nine. It closes at five.",
+    ]
+    question = "Who painted the ceiling of the chapel?"
+    result = ctxpress.compress_documents(question, texts, keep_ratio=0.3)
+    assert [one.text for one in result.documents] == texts
+    assert result.reports[0].skipped == "nothing_relevant"
+    assert ctxpress.compress_documents(question, texts, budget_tokens=8).tokens_after <= 8
 
 
 def test_a_budget_is_for_all_documents_together():
@@ -260,7 +293,7 @@ def test_a_held_pipeline_works_on_every_loop():
     alone = [
         ctxpress.compress_documents(question, documents, keep_ratio=0.4).text for documents in lists
     ]
-    pipeline = ctxpress.Pipeline.from_stages({"use": "token_classification"})
+    pipeline = ctxpress.Pipeline.from_stages({"use": "restructure"})
 
     def call(number):
         work = pipeline.compress_documents(question, lists[number % 6], keep_ratio=0.4)

@@ -17,7 +17,7 @@ from ctxpress.models.encoding import encode_text
 from training import evaluate
 from training.data import Passage
 from training.evaluate_questions import use_table
-from training.export import export
+from training.export import export, quantise_rows
 from training.fit import MARGIN_TOKENS, WINDOW_TOKENS, probabilities
 from training.model import ANSWER, KEEP_MIX, ROOTS, USE_MIX, TokenClassifier
 from training.questions import Item
@@ -87,6 +87,7 @@ def write_files(
     """Graph, tokenizer and manifest: all that is needed to load the bundle."""
     folder.mkdir(parents=True, exist_ok=True)
     export(model, folder / "model.onnx")
+    words, _ = quantise_rows(model.state_dict()["words.weight"].detach().float().numpy())
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     names = ("model.onnx", "tokenizer.json")
     manifest = {
@@ -95,6 +96,7 @@ def write_files(
         "languages": list(LANGUAGES),
         "window_tokens": WINDOW_TOKENS,
         "margin_tokens": MARGIN_TOKENS,
+        "words_offset": (folder / "model.onnx").read_bytes().index(words.tobytes()),
         "relevance": dict(relevance),
         "sha256": {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in names},
     }

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ctxpress.errors import ModelError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from tokenizers import Tokenizer
 
     from ctxpress.models.scorer import OnnxTokenScorer
@@ -26,6 +28,9 @@ class Manifest:
     """What `manifest.json` says: identity, window, languages and the SHA-256 of each file.
 
     `relevance` are the weights by which what the model says of sentences becomes a chance.
+    `words_offset`: the byte of `model.onnx` at which the rows of the word embedding begin, int8,
+    without their scales. They are looked up there, since ONNX Runtime computes all of the graph or
+    nothing.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Manifest:
     languages: frozenset[str]
     sha256: dict[str, str]
     relevance: dict[str, float]
+    words_offset: int
 
     @property
     def identity(self) -> str:
@@ -54,6 +60,7 @@ def read_manifest(folder: Path = BUNDLE_FOLDER) -> Manifest:
             margin_tokens=int(fields["margin_tokens"]),
             languages=frozenset(str(code) for code in fields["languages"]),
             relevance={str(name): float(value) for name, value in fields["relevance"].items()},
+            words_offset=int(fields["words_offset"]),
             sha256={str(name): str(digest) for name, digest in fields["sha256"].items()},
         )
         _ = manifest.identity
@@ -114,7 +121,21 @@ def load_bundled_scorer(*, threads: int = 0, folder: Path = BUNDLE_FOLDER) -> On
         window_tokens=manifest.window_tokens,
         margin_tokens=manifest.margin_tokens,
         n_threads=threads or usable_cores(_DEFAULT_THREADS_LIMIT),
+        word_levels=_word_levels(folder, manifest.words_offset, tokenizer.get_vocab_size()),
     )
+
+
+def _word_levels(folder: Path, offset: int, n_words: int) -> npt.NDArray[np.int8]:
+    """The rows of the word embedding, (n_words, `VECTOR_SIZE`), mapped: few are ever looked up."""
+    import numpy as np
+
+    from ctxpress.models.scorer import VECTOR_SIZE
+
+    path, shape = folder / "model.onnx", (n_words, VECTOR_SIZE)
+    try:
+        return np.memmap(path, np.int8, "r", offset=offset, shape=shape)
+    except (OSError, ValueError, OverflowError) as error:
+        raise ModelError(f"{path}: no word embedding at byte {offset}: {error}") from error
 
 
 def _session_options(onnxruntime: Any) -> Any:

@@ -28,8 +28,8 @@ N_SHAPES = N_CASES * N_BOUNDARIES
 N_QUESTION_SHAPES = N_SHAPES
 """A question's sub-token has its shape plus `N_SHAPES`: so the encoder tells it from the text."""
 
-CLS_ID, SEP_ID = 101, 102
-"""[CLS] and [SEP] of the BERT vocabulary: they frame what the encoder reads."""
+UNKNOWN_ID, CLS_ID, SEP_ID = 100, 101, 102
+"""[UNK], [CLS] and [SEP] of the BERT vocabulary; the last two frame what the encoder reads."""
 EDGE_SHAPE = 0
 """Shape of the framing tokens."""
 MAX_QUESTION_TOKENS = 62

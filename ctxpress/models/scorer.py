@@ -12,15 +12,23 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ctxpress.models.encoding import EDGE_SHAPE, SEP_ID, EncodedText, encode_head, encode_text
+from ctxpress.models.encoding import (
+    EDGE_SHAPE,
+    SEP_ID,
+    UNKNOWN_ID,
+    EncodedText,
+    encode_head,
+    encode_text,
+)
 from ctxpress.models.windows import Window, plan_windows
 
 if TYPE_CHECKING:
@@ -32,8 +40,18 @@ FloatArray = npt.NDArray[np.float32]
 
 VECTOR_SIZE = 384
 """Numbers in a sub-token's vector."""
+_WORDS_A_CALL = 4_096
 _N_LOGITS, _QUOTE, _ANSWER = 4, 2, 3
 """The head's outputs: kept in half, kept in core, in a quote that helps, in an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _WindowJob:
+    """A window of a text, and where the output of all of the text goes, (n_tokens, width)."""
+
+    text: EncodedText
+    window: Window
+    output: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +120,8 @@ class OnnxTokenScorer:
     """Scores with one ONNX Runtime session; built by `load_bundled_scorer`. Thread-safe.
 
     `run_session` is the session's `run`; `n_threads` windows are computed at a time, whichever
-    requests they belong to.
+    requests they belong to. `word_levels`, (n_vocabulary, `VECTOR_SIZE`), are the rows of the word
+    embedding without their scales.
     """
 
     def __init__(
@@ -115,6 +134,7 @@ class OnnxTokenScorer:
         window_tokens: int,
         margin_tokens: int,
         n_threads: int,
+        word_levels: npt.NDArray[np.int8],
     ) -> None:
         self._run_session = run_session
         self._tokenizer = tokenizer
@@ -123,6 +143,7 @@ class OnnxTokenScorer:
         self._window_tokens = window_tokens
         self._margin_tokens = margin_tokens
         self._n_threads = n_threads
+        self._word_levels = word_levels
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
 
@@ -188,6 +209,25 @@ class OnnxTokenScorer:
             TokenVectors(text.starts, output) for text, output in zip(encoded, outputs, strict=True)
         ]
 
+    def word_pieces(self, words: Sequence[str]) -> list[tuple[int, ...]]:
+        """The ids of the sub-tokens of each word; none for one that the tokenizer does not know."""
+        pieces: list[list[int]] = [[] for _ in words]
+        # The tokenizer keeps the interpreter to itself for a whole call, so calls are short.
+        for start in range(0, len(words), _WORDS_A_CALL):
+            encoding = self._tokenizer.encode(
+                words[start : start + _WORDS_A_CALL],
+                is_pretokenized=True,
+                add_special_tokens=False,
+            )
+            for token_id, number in zip(encoding.ids, encoding.word_ids, strict=True):
+                if number is not None and token_id != UNKNOWN_ID:
+                    pieces[start + number].append(token_id)
+        return [tuple(ids) for ids in pieces]
+
+    def word_vectors(self, token_ids: IntArray) -> FloatArray:
+        """The direction of each id's word embedding, (n, `VECTOR_SIZE`), of any length."""
+        return np.asarray(self._word_levels[token_ids], np.float32)
+
     def _read(
         self,
         name: str,
@@ -199,29 +239,52 @@ class OnnxTokenScorer:
         """The graph's output `name`, (n_tokens, width) a text, put together from its windows."""
         head = encode_head(self._tokenizer, question)
         body_tokens = self._window_tokens - head.shape[1] - 1
-        encoded = [encode_text(self._tokenizer, text) for text in texts]
-        outputs: list[FloatArray] = [
-            np.empty((len(text.token_ids), width), np.float32) for text in encoded
-        ]
-        jobs = [
-            (text, window, output)
-            for text, output in zip(encoded, outputs, strict=True)
-            for window in plan_windows(len(output), body_tokens, self._margin_tokens)
-        ]
+        encoded: list[EncodedText] = []
+        outputs: list[FloatArray] = []
 
-        def run(job: tuple[EncodedText, Window, FloatArray]) -> None:
+        def jobs() -> Iterator[_WindowJob]:
+            for text in texts:
+                encoded.append(encode_text(self._tokenizer, text))
+                n_tokens = len(encoded[-1].token_ids)
+                outputs.append(np.empty((n_tokens, width), np.float32))
+                for window in plan_windows(n_tokens, body_tokens, self._margin_tokens):
+                    yield _WindowJob(encoded[-1], window, outputs[-1])
+
+        def run(job: _WindowJob) -> None:
             if checkpoint is not None:
                 checkpoint()
-            text, window, output = job
-            owned = self._read_window(name, head, text, window)
-            output[window.own_start : window.own_stop] = owned
+            window = job.window
+            owned = self._read_window(name, head, job.text, window)
+            job.output[window.own_start : window.own_stop] = owned
 
-        if len(jobs) > 1 and self._n_threads > 1:
-            list(self._windows_pool().map(run, jobs))
+        if self._n_threads > 1:
+            self._run_side_by_side(run, jobs())
         else:
-            for job in jobs:
+            for job in jobs():
                 run(job)
         return encoded, outputs
+
+    def _run_side_by_side(
+        self, run: Callable[[_WindowJob], None], jobs: Iterator[_WindowJob]
+    ) -> None:
+        """`run` over all jobs in the pool, which begins while this thread still encodes texts."""
+        first = next(jobs, None)
+        second = next(jobs, None)
+        if first is None:
+            return
+        if second is None:
+            run(first)
+            return
+        pool = self._windows_pool()
+        futures: list[Future[None]] = []
+        try:
+            for job in chain((first, second), jobs):
+                futures.append(pool.submit(run, job))
+            for future in futures:
+                future.result()
+        finally:
+            for future in futures:
+                future.cancel()  # those that have not begun, where one failed
 
     def _read_window(
         self, name: str, head: IntArray, text: EncodedText, window: Window

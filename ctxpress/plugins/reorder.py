@@ -18,14 +18,20 @@ from ctxpress.arrangement import Passage, arrange, passages_of
 from ctxpress.document import ContextDocument
 from ctxpress.hookspecs import RegisterStage, hookimpl
 from ctxpress.languages import mask_languages
-from ctxpress.plugins.scoring import DEFAULT_SCORER, ScorerOption, create_scorer, score_passages
+from ctxpress.plugins.scoring import (
+    DEFAULT_SCORER,
+    ScorerOption,
+    create_scorer,
+    known_scores,
+    score_passages,
+)
 from ctxpress.relevance.scorer import RelevanceScorer
 from ctxpress.resources import Resources
 from ctxpress.stage import Skip, StageContext, StageSkip, StageTraits
 
 __all__ = ["ReorderConfig", "ReorderStage", "edges_first", "register_stages"]
 
-_ALGORITHM = "reorder/1"
+_ALGORITHM = "reorder/2"
 _LONGEST_NAME = 40
 
 
@@ -33,7 +39,8 @@ class ReorderConfig(BaseModel):
     """`min_documents`: fewer of them keep their order: with few the gain is negligible.
 
     `scores`: `given` goes by the documents' own, `computed` by `scorer`, `auto` by their own where
-    every one has a finite one, else by `scorer`. `scorer` is only built where it may be asked.
+    every one has a finite one, else by `scorer`: by what it said of the whole documents, where a
+    stage before had it score them. `scorer` is only built where it may be asked.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -144,7 +151,10 @@ class ReorderStage:
                 else "scores are computed for a question, and there is none",
             )
         mask_languages(document, self._scorer.languages)  # skips where none of it was measured
-        relevances = score_passages(self._scorer, question, members, checkpoint=context.checkpoint)
+        known = known_scores(self._scorer, question, document, members, context)
+        if known is not None:
+            return known
+        relevances = score_passages(self._scorer, question, document, members, context)
         return [relevance.score for relevance in relevances]
 
 

@@ -48,6 +48,7 @@ class BundledConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     read_at_least: Annotated[int, Field(ge=1, le=10_000)] = 8
+    read_share: Annotated[float, Field(gt=0, le=1)] = 0.9
     read_at_most: Annotated[int, Field(ge=1, le=10_000)] = 64
     sure: Annotated[float, Field(gt=0, lt=1)] = 0.8
 
@@ -123,6 +124,7 @@ def _create_bundled(config: BundledConfig, resources: Resources) -> RelevanceSco
         JointEvidence(encoder),
         mix,
         read_at_least=config.read_at_least,
+        read_share=config.read_share,
         read_at_most=config.read_at_most,
         sure=config.sure,
     )

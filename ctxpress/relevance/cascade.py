@@ -1,10 +1,10 @@
-"""The bundled relevance scorer: BM25 looks at everything, the encoder reads what looks best.
+"""The bundled relevance scorer: words are looked at everywhere, the encoder reads what looks best.
 
 BM25 over whole passages finds which document a question is about, reading question and text
 together finds where in it the answer stands; each errs where the other does not, so a sentence's
 score is a logistic mix of both. Texts are read in chunks of whole sentences, so that one long
-document costs no more than many short ones, and only the better chunks by BM25 are read: that is
-what keeps twenty passages within a request's time.
+document costs no more than many short ones, and only the better chunks by the affinity of their
+words are read: that is what keeps twenty passages within a request's time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxpress.document import Range
+from ctxpress.relevance.affinity import WordAffinity
 from ctxpress.relevance.bm25 import BM25Scorer
 from ctxpress.relevance.joint import ANSWER, QUOTE, Evidence, JointEvidence
 from ctxpress.relevance.scorer import Relevance, Titled, relevance_of
@@ -28,6 +29,8 @@ __all__ = ["CascadeScorer", "RelevanceMix"]
 CHUNK_CHARACTERS = 900
 """About 200 sub-tokens: with question and title, one window of the encoder."""
 _READ_OF_KEPT = 1.5
+_COMPARED_OF_READ = 4
+"""Of more chunks than so many times what may be read, only the best by BM25 are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,10 +127,11 @@ def _chunk(
 class CascadeScorer:
     """`RelevanceScorer` over BM25 and the encoder; scores are calibrated.
 
-    The encoder reads chunks by falling BM25: first `read_at_least`, or one and a half times what
-    the caller is going to keep. Where a sentence in them is of use with a chance of `sure`, that is
-    all; else it reads on, up to `read_at_most` chunks. In conversations, what was said around a
-    sentence counts for it (`speech`); these chances are an order more than estimates.
+    The encoder reads chunks by falling affinity of their words with the question's: first
+    `read_at_least`, or one and a half times what the caller is going to keep. Where a sentence in
+    them is of use with a chance of `sure`, that is all; else it reads on, up to `read_share` of all
+    chunks, and to `read_at_most`. In conversations, what was said around a sentence counts for it
+    (`speech`); these chances are an order more than estimates.
     """
 
     def __init__(
@@ -136,21 +140,25 @@ class CascadeScorer:
         mix: RelevanceMix,
         *,
         read_at_least: int = 8,
+        read_share: float = 0.9,
         read_at_most: int = 64,
         sure: float = 0.8,
     ) -> None:
         self._joint = joint
         self._mix = mix
         self._words = BM25Scorer()
+        self._affinity = WordAffinity(joint.reader)
         self._read_at_least = read_at_least
+        self._read_share = read_share
         self._read_at_most = max(read_at_least, read_at_most)
         self._sure = sure
 
     @property
     def identity(self) -> str:
         """Algorithm versions, model and settings."""
-        settings = f"{self._read_at_least}-{self._read_at_most}-{self._sure}"
-        return f"cascade/2/{settings}/{self._words.identity}/{self._joint.identity}/{self._mix}"
+        settings = f"{self._read_at_least}-{self._read_share}-{self._read_at_most}-{self._sure}"
+        parts = (self._words.identity, self._affinity.identity, self._joint.identity)
+        return f"cascade/3/{settings}/{'/'.join(parts)}/{self._mix}"
 
     @property
     def languages(self) -> frozenset[str] | None:
@@ -169,18 +177,19 @@ class CascadeScorer:
         sentences = [split_sentences(text.text) for text in texts]
         chunks = _chunks(texts, sentences)
         text_bm25 = self._shares(question, texts, checkpoint)
-        pieces = [chunk.read for chunk in chunks]
-        same = pieces == list(texts)  # short passages are one chunk each
-        chunk_bm25 = text_bm25 if same else self._shares(question, pieces, checkpoint)
-        order = np.argsort(-chunk_bm25, kind="stable")
         values = [
             np.full(len(ranges), self._mix.unread + self._mix.bm25 * float(share), np.float32)
             for ranges, share in zip(sentences, text_bm25, strict=True)
         ]
+        n_first, n_most = self._n_read(len(chunks), keep_ratio)
+        order = list(range(len(chunks)))
+        if n_first < len(chunks):
+            order = self._by_affinity(question, [chunk.read for chunk in chunks], checkpoint)
 
         def read(numbers: Sequence[int]) -> float:
-            """Score the sentences of some chunks; the highest logit."""
+            """Score the sentences of some chunks, the longest first; the highest logit."""
             best = -math.inf
+            numbers = sorted(numbers, key=lambda number: -len(chunks[number].read.text))
             chosen = [chunks[number] for number in numbers]
             evidence = self._joint.of(
                 question,
@@ -198,21 +207,36 @@ class CascadeScorer:
                     at = stop
             return best
 
-        first = self._n_first(len(chunks), keep_ratio)
-        numbers = [int(number) for number in order[: self._read_at_most]]
-        if first and read(numbers[:first]) < _logit(self._sure) and first < len(numbers):
-            read(numbers[first:])
+        if n_first and read(order[:n_first]) < _logit(self._sure) and n_first < n_most:
+            read(order[n_first:n_most])
         values = with_surroundings(conversations(texts, sentences), values)
         return [
             relevance_of(ranges, _chances(logits), calibrated=True)
             for ranges, logits in zip(sentences, values, strict=True)
         ]
 
-    def _n_first(self, n_chunks: int, keep_ratio: float | None) -> int:
+    def _n_read(self, n_chunks: int, keep_ratio: float | None) -> tuple[int, int]:
+        """How many chunks are read first, and how many in all if none of these helps."""
+        most = min(n_chunks, self._read_at_most)
         if keep_ratio is None:
-            return min(n_chunks, self._read_at_most)
-        wanted = max(self._read_at_least, math.ceil(_READ_OF_KEPT * keep_ratio * n_chunks - 1e-9))
-        return min(n_chunks, wanted, self._read_at_most)
+            return most, most
+        kept = math.ceil(_READ_OF_KEPT * keep_ratio * n_chunks - 1e-9)
+        first = min(most, max(self._read_at_least, kept))
+        return first, min(most, max(first, math.ceil(self._read_share * n_chunks - 1e-9)))
+
+    def _by_affinity(
+        self, question: str, read: Sequence[Titled], checkpoint: Callable[[], None] | None
+    ) -> list[int]:
+        """The numbers of what is worth reading, best first."""
+        compared: Sequence[int] = range(len(read))
+        most = _COMPARED_OF_READ * self._read_at_most
+        if len(read) > most:
+            bm25 = self._shares(question, read, checkpoint)
+            compared = np.argsort(-bm25, kind="stable")[:most].tolist()
+        if checkpoint is not None:
+            checkpoint()
+        affinity = self._affinity.of(question, [read[number] for number in compared])
+        return [compared[place] for place in np.argsort(-affinity, kind="stable").tolist()]
 
     def _shares(
         self, question: str, texts: Sequence[Titled], checkpoint: Callable[[], None] | None

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ctxpress.document import Range
 from ctxpress.models.scorer import TokenEvidence
+from ctxpress.relevance.affinity import WordReader
 from ctxpress.relevance.reading import head_of
 from ctxpress.relevance.scorer import Titled
 
@@ -30,7 +31,7 @@ NO_EVIDENCE = -12.0
 """Logit of a sentence without sub-tokens: blanks and controls only."""
 
 
-class JointReader(Protocol):
+class JointReader(WordReader, Protocol):
     """What is needed of the encoder; `OnnxTokenScorer` has it."""
 
     @property
@@ -90,6 +91,11 @@ class JointEvidence:
     def languages(self) -> frozenset[str] | None:
         """The model's."""
         return self._reader.languages
+
+    @property
+    def reader(self) -> JointReader:
+        """The encoder."""
+        return self._reader
 
     def of(
         self,

@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator
 
-__all__ = ["words_among", "words_of"]
+__all__ = ["STOPWORDS", "words_among", "words_of"]
 
 _DENSE = (
     "\u0e00-\u0e4e\u0e80-\u0ece\u1000-\u1049\u1100-\u11ff\u1780-\u17d3\u3005-\u3007\u3041-\u3096"
@@ -31,7 +31,7 @@ _RUN = re.compile(
     rf"|\d+(?:[.,]\d+)+"
     rf"|(?:(?![{_DENSE}])[^\W_]|[{_MARKS}])+(?:['’](?=[a-z])[a-z]+)?"
 )
-_STOPWORDS = frozenset(
+STOPWORDS = frozenset(
     "a about also am an and any are as at be been being but by can could did do does doing for "
     "from had has have having he her hers him his how i if in into is it its itself just may me "
     "might much my of on or our ours shall she should so some such than that the their theirs "
@@ -73,7 +73,7 @@ def _plain_words(text: str) -> Iterator[str]:
             yield from [run] if len(run) == 1 else (run[i : i + 2] for i in range(len(run) - 1))
             continue
         word = run.replace("’", "'").partition("'")[0] if "'" in run or "’" in run else run
-        if word and word not in _STOPWORDS:
+        if word and word not in STOPWORDS:
             yield word
 
 

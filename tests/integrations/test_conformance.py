@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import threading
@@ -48,7 +49,8 @@ def text_of(ranges: list[list[int]], text: str) -> str:
 
 def test_documents_are_shortened_and_all_else_survives(driver: type[Driver], mode: str) -> None:
     found = driver(stages=HALF).call(mode, QUESTION, ITEMS)
-    expected = ctxpress.compress_documents(QUESTION, [i.text for i in ITEMS], keep_ratio=0.5)
+    pipeline = ctxpress.Pipeline.from_stages(*HALF)
+    expected = asyncio.run(pipeline.compress_documents(QUESTION, [i.text for i in ITEMS]))
     assert [one.text for one in found] == [one.text for one in expected.documents]
     for number, (one, item) in enumerate(zip(found, ITEMS, strict=True)):
         assert len(one.text) < len(item.text)

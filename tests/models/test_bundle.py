@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ctxpress.errors import ModelError
@@ -73,6 +74,23 @@ def test_a_graph_that_onnx_runtime_refuses_is_an_error(bundle: Path) -> None:
     (bundle / "manifest.json").write_text(json.dumps(fields))
     with pytest.raises(ModelError, match="refuses"):
         load_bundled_scorer(folder=bundle)
+
+
+@pytest.mark.parametrize("offset", [-1, 20_000_000])
+def test_a_word_embedding_that_is_not_in_the_file_is_an_error(bundle: Path, offset: int) -> None:
+    fields = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps({**fields, "words_offset": offset}))
+    with pytest.raises(ModelError, match="no word embedding at byte"):
+        load_bundled_scorer(folder=bundle)
+
+
+def test_words_that_mean_nearly_the_same_have_vectors_that_are_alike() -> None:
+    scorer = load_bundled_scorer(threads=1)
+    pieces = scorer.word_pieces(["doctor", "physician", "river", "\u2603\u2603"])
+    assert [len(ids) for ids in pieces] == [1, 1, 1, 0]
+    vectors = scorer.word_vectors(np.array([ids[0] for ids in pieces[:3]], np.int32))
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert unit[0] @ unit[1] > 0.4 > 0.2 > unit[0] @ unit[2]
 
 
 def test_negative_threads_are_refused() -> None:

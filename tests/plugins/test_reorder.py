@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import math
 
@@ -14,10 +15,13 @@ from ctxpress.errors import ConfigError, StageError
 from ctxpress.laws import check_laws
 from ctxpress.manager import create_plugin_manager
 from ctxpress.plugins.reorder import ReorderConfig, ReorderStage, edges_first
+from ctxpress.plugins.restructure.config import RestructureConfig
+from ctxpress.plugins.restructure.stage import RestructureStage
 from ctxpress.relevance.bm25 import BM25Scorer
-from ctxpress.stage import Skip, StageSkip
-from ctxpress.testing import check_stage
+from ctxpress.stage import Skip, StageContext, StageSkip
+from ctxpress.testing import WordCounter, check_stage
 from tests.plugins.documents import (
+    QUESTION,
     FixedScorer,
     extended,
     listed,
@@ -295,6 +299,59 @@ def test_any_documents_are_all_accounted_for(documents, scores) -> None:
 def test_wrong_options_are_named(options) -> None:
     with pytest.raises(ConfigError, match=f"option '{next(iter(options))}"):
         create_plugin_manager().build_stage("reorder", options)
+
+
+def shortening(scorer: FixedScorer) -> RestructureStage:
+    return RestructureStage(RestructureConfig(keep_ratio=0.5, threshold=0.0), scorer)
+
+
+def sharing() -> StageContext:
+    async def now(work):
+        return work()
+
+    return StageContext(counter=WordCounter(), executor=now)
+
+
+def test_scores_of_the_stage_before_are_not_computed_again() -> None:
+    scorer = FixedScorer({f"something about {key * 3}": n / 12 for n, key in enumerate(KEYS)})
+    context = sharing()
+    texts = [f"{text} Bees dance every morning in every valley." for text in TEXTS]
+    document = asyncio.run(shortening(scorer).apply(listed(texts), context))
+    assert texts_of(document) != texts
+    ordered = asyncio.run(stage(scorer).apply(document, context))
+    assert len(scorer.asked) == 1
+    alone = FixedScorer(scorer.scores)
+    assert ordered == asyncio.run(stage(alone).apply(document, sharing()))
+    assert len(alone.asked) == 1
+
+
+@pytest.mark.parametrize("change", ["scorer", "question", "more"])
+def test_scores_of_another_scorer_question_or_set_of_documents_are_not_taken(change: str) -> None:
+    scorer, context = FixedScorer(), sharing()
+    asyncio.run(shortening(scorer).apply(listed(TEXTS[:6]), context))
+    other = FixedScorer()
+    other.identity = "fixed/2" if change == "scorer" else scorer.identity
+    question = "How old is the tower?" if change == "question" else QUESTION
+    texts = TEXTS[:7] if change == "more" else TEXTS[:6]
+    asyncio.run(stage(other).apply(listed(texts, question), context))
+    assert len(other.asked) == 1
+
+
+def test_what_was_looked_at_closely_is_not_scored_again_before_it_is_cut() -> None:
+    scorer, context = FixedScorer(), sharing()
+    document = asyncio.run(stage(scorer).apply(listed(TEXTS), context))
+    cut = asyncio.run(shortening(scorer).apply(document, context))
+    assert len(scorer.asked) == 1
+    fresh = FixedScorer()
+    assert cut == asyncio.run(shortening(fresh).apply(document, sharing()))
+
+
+def test_what_was_looked_at_less_closely_is_scored_again() -> None:
+    scorer, context = FixedScorer(), sharing()
+    for ratio in (0.2, 0.6):
+        config = RestructureConfig(keep_ratio=ratio, threshold=0.0)
+        asyncio.run(RestructureStage(config, scorer).apply(listed(TEXTS), context))
+    assert scorer.ratios == [0.2, 0.6]
 
 
 def test_the_sdk_reports_where_each_document_went() -> None:

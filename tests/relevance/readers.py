@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from ctxpress.models.scorer import TokenEvidence, TokenVectors
 
@@ -22,11 +23,22 @@ class TableReader:
     def __init__(self, logits: Mapping[str, float] | None = None) -> None:
         self.logits = logits or {}
         self.calls: list[list[str]] = []
+        self._ids: dict[str, int] = {}
 
     @property
     def read(self) -> list[str]:
         """All texts that were read, in order."""
         return [text for call in self.calls for text in call]
+
+    def word_pieces(self, words: Sequence[str]) -> list[tuple[int, ...]]:
+        """Each word is one piece."""
+        return [(self._ids.setdefault(word, len(self._ids)),) for word in words]
+
+    def word_vectors(self, token_ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
+        """No two words are alike."""
+        rows = np.zeros((len(token_ids), len(self._ids)), np.float32)
+        rows[np.arange(len(token_ids)), token_ids] = 1
+        return rows
 
     def read_jointly(
         self,

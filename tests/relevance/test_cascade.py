@@ -52,7 +52,7 @@ def test_it_is_a_scorer_with_chances() -> None:
     cascade = scorer(reader, read_at_least=6, read_at_most=64, sure=0.75)
     assert isinstance(cascade, RelevanceScorer)
     assert cascade.languages == frozenset({"en"})
-    for part in ("cascade/", "table/1", "bm25/", "6-64-0.75", repr(MIX)):
+    for part in ("cascade/", "table/1", "bm25/", "affinity/", "6-0.9-64-0.75", repr(MIX)):
         assert part in cascade.identity
     found = cascade.score(QUESTION, documents(4, answer=2))
     assert all(one.calibrated and 0 <= one.score <= 1 for one in found)
@@ -78,8 +78,21 @@ def test_where_it_is_not_sure_it_reads_on_as_far_as_it_may() -> None:
     assert len(reader.calls) == 2
     assert max(one.score for one in found) < 0.1
     reader = TableReader(SURE)
-    found = scorer(reader, read_at_least=3, read_at_most=40).score(QUESTION, texts, keep_ratio=0.01)
+    found = scorer(reader, read_at_least=3, read_share=1.0).score(QUESTION, texts, keep_ratio=0.01)
     assert max(range(40), key=lambda n: found[n].score) == 39
+
+
+@pytest.mark.parametrize(
+    ("read_share", "keep_ratio", "expected"),
+    [(0.5, 0.01, 20), (0.01, 0.01, 4), (1.0, 0.01, 40), (0.5, 0.6, 36), (0.5, None, 40)],
+)
+def test_a_share_of_the_chunks_is_not_read_where_little_is_kept(
+    read_share: float, keep_ratio: float | None, expected: int
+) -> None:
+    reader = TableReader()
+    cascade = scorer(reader, read_at_least=4, read_share=read_share)
+    cascade.score(QUESTION, documents(40), keep_ratio=keep_ratio)
+    assert len(reader.read) == expected
 
 
 @pytest.mark.parametrize(
@@ -173,6 +186,15 @@ def test_a_sentence_longer_than_a_chunk_is_read_whole() -> None:
     (found,) = scorer(reader).score(QUESTION, [Titled(text, "T")])
     assert max(map(len, reader.read)) > CHUNK_CHARACTERS
     assert found.sentence_scores[0] > 0.1 > found.sentence_scores[-1]
+
+
+def test_of_very_many_texts_those_with_the_words_of_the_question_are_read() -> None:
+    texts = [Titled(f"Bees dance, number {n}.", f"Bees {n}") for n in range(600)]
+    texts[417] = Titled("The tower has 330 metres.", "Tower")
+    reader = TableReader(SURE)
+    found = scorer(reader, read_at_least=2).score(QUESTION, texts, keep_ratio=0.001)
+    assert max(range(600), key=lambda n: found[n].score) == 417
+    assert len(reader.read) <= 2
 
 
 def test_two_thousand_texts_are_read_in_bounded_calls() -> None:

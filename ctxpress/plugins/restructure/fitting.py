@@ -91,6 +91,8 @@ class Fitting:
             if steps % _BATCH == 0:
                 self._checkpoint()
             if (piece.passage, piece.range) not in taken:
+                if left <= 0 and _free_text(self._passages[piece.passage], piece.range).strip():
+                    continue  # it costs something, and nothing is left: it need not be counted
                 cost = self._cost(piece, opened)
                 if cost > max(left, 0):
                     continue

@@ -131,7 +131,7 @@ class RestructureStage:
         stays = self._config.on_empty == "keep" and not must_fit
         found: list[Relevance] = []
         if quoted is None:
-            found = self._scores(question, passages, context)
+            found = self._scores(question, document, passages, context)
         evidence = quoted or self._scored(passages, found, self._threshold(found))
         if not evidence.pieces.wanted:
             if stays:
@@ -141,7 +141,7 @@ class RestructureStage:
                     "on_empty: drop",
                 )
             if self._config.on_empty == "keep":  # all of them, but no more than fits
-                found = found or self._scores(question, passages, context)
+                found = found or self._scores(question, document, passages, context)
                 evidence = self._scored(passages, found, 0.0)
         after, kept = self._fitted(document, passages, evidence, limits, context)
         wanted = {piece.passage for piece in evidence.pieces.wanted}
@@ -157,15 +157,15 @@ class RestructureStage:
         return dataclasses.replace(after, drop_reasons=tuple(reasons))
 
     def _scores(
-        self, question: str, passages: Sequence[Passage], context: StageContext
+        self,
+        question: str,
+        document: ContextDocument,
+        passages: Sequence[Passage],
+        context: StageContext,
     ) -> list[Relevance]:
         config = self._config
         found = score_passages(
-            self._scorer,
-            question,
-            passages,
-            keep_ratio=self._ratio(context),
-            checkpoint=context.checkpoint,
+            self._scorer, question, document, passages, context, keep_ratio=self._ratio(context)
         )
         if "threshold" in config.model_fields_set and not all(one.calibrated for one in found):
             context.notes.append(

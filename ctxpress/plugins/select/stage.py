@@ -72,9 +72,10 @@ class SelectStage:
         relevances = score_passages(
             self._scorer,
             question,
+            document,
             passages,
+            context,
             keep_ratio=min(1.0, budget / max(1, sum(costs))),
-            checkpoint=context.checkpoint,
         )
         clock = _Clock(context)
         choice = _Choice(passages, relevances, costs, self._config.max_candidates)
