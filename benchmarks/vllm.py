@@ -119,7 +119,7 @@ def _rows(options: argparse.Namespace, stack: ExitStack) -> list[Row]:
     rows = [serve("computed", "", redis.url, None)]
     for codec in options.codecs.split(","):
         rows.append(serve(codec, "loopback", redis.url, codec))
-        for gbits in options.gbits.split(","):
+        for gbits in filter(None, options.gbits.split(",")):
             speed = float(gbits) * _GBIT_BYTES_PER_S
             port = stack.enter_context(shaped_link(redis.port, bytes_per_s=speed))
             url = f"redis://127.0.0.1:{port}/0"
