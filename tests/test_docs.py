@@ -86,7 +86,9 @@ def test_every_skip_code_is_documented_and_nothing_else() -> None:
         assert [code for code, _, _ in rows] == [str(code) for code in codes]
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/configuration.md", "examples/ctxpress.yaml"])
+@pytest.mark.parametrize(
+    "file", ["README.md", "docs/configuration.md", "docs/vllm.md", "examples/ctxpress.yaml"]
+)
 def test_every_configuration_shown_is_valid(file: str, tmp_path: Path) -> None:
     text = (ROOT / file).read_text("utf-8")
     examples = [text] if file.endswith(".yaml") else re.findall(r"```yaml\n(.*?)```", text, re.S)
