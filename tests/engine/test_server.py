@@ -279,13 +279,30 @@ def test_a_client_that_leaves_frees_its_place(
         time.sleep(0.01)
 
 
+def test_a_worker_that_leaves_ends_its_streams_with_an_error_and_no_end() -> None:
+    body = {"messages": ASK, "max_tokens": 1900, "stream": True, "logit_bias": {"2": -100}}
+    with (
+        serving() as (url, worker),
+        httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as answer,
+    ):
+        lines = answer.iter_lines()
+        seen = [next(lines)]
+        worker.close()
+        seen += lines
+    last = json.loads([line for line in seen if line][-1].removeprefix("data: "))
+    assert last["error"]["code"] == "worker_closing"
+    assert "data: [DONE]" not in seen
+
+
 def test_a_full_worker_says_429_and_when_to_come_back() -> None:
     options = WorkerOptions(limits=SchedulerLimits(max_rows=1, max_waiting=0))
     with serving(options) as (url, worker):
         with httpx.Client(base_url=url, timeout=60) as http:
-            body = {"messages": ASK, "max_tokens": 1900, "stream": True}
+            endless = {"max_tokens": 1900, "logit_bias": {"2": -100}}  # no early end
+            body = {"messages": ASK, "stream": True, **endless}
             with http.stream("POST", "/v1/chat/completions", json=body) as first:
-                next(first.iter_bytes())
+                events = first.iter_bytes()  # held: the connection may end with it
+                next(events)
                 second = http.post("/v1/chat/completions", json={"messages": ASK})
         assert second.status_code == 429
         assert second.headers["retry-after"] == "1"

@@ -100,10 +100,11 @@ async def test_a_worker_that_is_gone_costs_a_retry_and_no_answer(
 async def test_a_full_worker_sends_its_requests_to_the_next(tmp_path: Path) -> None:
     full = WorkerOptions(mixing=MIXING, limits=SchedulerLimits(max_rows=1, max_waiting=0))
     with serving(full) as (busy, _), serving(WorkerOptions(mixing=MIXING)) as (free, _):
-        body = question(0, max_tokens=1500, stream=True)
+        body = question(0, max_tokens=1500, stream=True, logit_bias={"2": -100})
         async with httpx.AsyncClient(timeout=60) as http:
             async with http.stream("POST", f"{busy}/v1/chat/completions", json=body) as held:
-                await anext(held.aiter_bytes())
+                events = held.aiter_bytes()  # held: the connection may end with it
+                await anext(events)
                 config = configuration(busy, free)
                 async with proxied(config, tmp_path) as proxy:
                     for n in range(4):
