@@ -129,14 +129,23 @@ class Loader:
 
         async def one(chunk: ChunkLoad, stored: StoredKV | None) -> bool:
             async with places:
-                return not job.broken and await self._chunk(load, chunk, stored, job, result)
+                if load.whole and job.failure:
+                    return False  # the rest of it is worth nothing
+                return await self._chunk(load, chunk, stored, job, result)
 
+        # All of them end before anything is told: none may write into blocks of somebody else.
         came = await asyncio.gather(
             *(
                 one(chunk, here.get(self._level))
                 for chunk, here in zip(load.chunks, found, strict=True)
-            )
+            ),
+            return_exceptions=True,
         )
+        for fault in came:
+            if isinstance(fault, BaseException):
+                raise fault
+        if job.failure:
+            self._counts.add("loads_failed", reason=job.failure)
         result.link_ms = (job.received_s - begun_s) * 1000 if job.received_s else 0.0
         return [chunk for chunk, ok in zip(load.chunks, came, strict=True) if not ok]
 
@@ -155,10 +164,8 @@ class Loader:
                 ms = await self._receive(load, chunk, stored, job)
         except (StoreError, CodecError, TimeoutError) as error:
             reason = _reason(error)
-            if not job.broken or not load.whole:
-                self._counts.add("loads_failed", reason=reason)
-                self._once.warn(reason, "stored KV cannot be used (%s): %s", reason, error)
-            job.broken = job.broken or load.whole  # the rest of it is worth nothing
+            job.failure = job.failure or reason
+            self._once.warn(reason, "stored KV cannot be used (%s): %s", reason, error)
             return False
         result.n_bytes += stored.container_bytes
         result.decodes.append((chunk.n_tokens, ms))
@@ -194,7 +201,8 @@ class Loader:
                             loop.run_in_executor(self._decoders, decode, index, section, shared)
                         )
             job.received_s = time.perf_counter()
-            return sum(await asyncio.gather(*writes))
+            # Shielded, for a cancelled future says nothing about the thread that works on it.
+            return sum(await asyncio.gather(*map(asyncio.shield, writes)))
         finally:
             # vLLM may give the blocks to others as soon as it is told of a failure.
             stopped.set()
@@ -262,7 +270,7 @@ class _Job:
 
     def __init__(self, *, deadline_s: float) -> None:
         self.deadline_s = deadline_s
-        self.broken = False
+        self.failure = ""  # why its first chunk failed
         self.received_s = 0.0
 
 

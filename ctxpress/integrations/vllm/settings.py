@@ -19,7 +19,7 @@ _PLACE = "kv_connector_extra_config"
 
 
 class ConnectorSettings(BaseModel):
-    """The connector's options. All replicas that shall share KV need the same first five.
+    """The connector's options. All replicas that shall share KV need the same first six.
 
     ``store``: its URL. ``codec``: its name; lossy ones are the operator's choice. ``calibration``:
     a file of ``ctxpress kv calibrate``, for codecs that need one. ``tenant`` and ``secret_file``:
