@@ -92,6 +92,11 @@ def free_text(block: Block, *, lossless: bool = False) -> str:
     )
 
 
+def _loose_text(block: Block) -> str:
+    """A block's text but for what must go forward."""
+    return "".join(span.text for span in block.spans if not span.pinned)
+
+
 class Budget:
     """Shares a request's own budget out over the stages, and over the blocks of each.
 
@@ -112,6 +117,7 @@ class Budget:
     ) -> None:
         self._stages = stages
         self._own = stages[number].traits.keep_ratio
+        self._arranges = stages[number].traits.arranges
         self._final = stages[number].final
         self._last = all(stage.traits.keep_ratio is None for stage in stages[number + 1 :])
         self._context = context
@@ -158,8 +164,14 @@ class Budget:
         return protected + (left * free // all_free if all_free else 0)
 
     async def _sizes(self, blocks: Sequence[Block]) -> tuple[int, int]:
-        """Free and protected tokens."""
-        free = await self._free_tokens(blocks)
+        """Tokens that may leave, and those that must stay.
+
+        What is protected as a part of a document may leave with it, where a stage drops documents.
+        """
+        if self._arranges:
+            free = await self._counting.total([_loose_text(block) for block in blocks])
+        else:
+            free = await self._free_tokens(blocks)
         return free, await self._counting.total([block.text for block in blocks]) - free
 
     async def _free_tokens(self, blocks: Sequence[Block]) -> int:

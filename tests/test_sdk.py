@@ -130,6 +130,15 @@ def test_without_a_question_words_leave_every_document(question):
     )
 
 
+def test_a_budget_holds_among_documents_full_of_markup():
+    answer = "The mill burned down in 1832."
+    page = "<div class='x'><p>Bees dance.</p><script>var a = '<p>';</script><td>a</td></div>"
+    texts = [page, page.replace("Bees", "Crabs"), f"{answer} It was rebuilt by the parish later."]
+    result = ctxpress.compress_documents("When did the mill burn?", texts, budget_tokens=11)
+    assert result.text == answer
+    assert result.tokens_after <= 11
+
+
 def test_where_nothing_helps_documents_stay_whole_unless_a_budget_forbids_it():
     texts = [
         "Coral reefs need warm water. They grow.",

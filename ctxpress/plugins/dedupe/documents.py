@@ -73,6 +73,7 @@ class _Search:
         self._ranked = [passages[n] for n in order]
         self._ranked_messages = [messages[n] for n in order]
         self._texts = [*earlier, *(passage.text for passage in self._ranked)]
+        self._lexicon = lexicon
         self._readings: list[Reading] = []
         for text in self._texts:
             checkpoint()
@@ -124,6 +125,7 @@ class _Search:
                     self._sent <= other
                     and mine.facts.tobytes() == theirs.facts.tobytes()
                     and self._index.same(number, other)
+                    and not self._lexicon.oppose(mine, theirs)
                     and self._may_replace(other, number)
                 ):
                     self._stands_for[number] = other
@@ -139,6 +141,7 @@ class _Search:
                     self._is_wider(other, number)
                     and self._index.contained(number, other)
                     and self._facts_of(other).hold(self._readings[number].facts)
+                    and not self._lexicon.oppose(self._readings[number], self._readings[other])
                     and self._may_replace(other, number)
                 ):
                     self._stands_for[number] = other

@@ -8,9 +8,13 @@ is missing only matters where two long texts differ in that word and in hardly a
 
 from __future__ import annotations
 
+import re
+from collections.abc import Set
 from enum import IntEnum
 
-__all__ = ["Class", "classify"]
+__all__ = ["Class", "classify", "oppose"]
+
+_DENYING = re.compile(r"(?:un|non-?|dis|mis|anti-?|in|im|il|ir)(?=[a-z]{3})")
 
 
 class Class(IntEnum):
@@ -43,6 +47,25 @@ def classify(surface: str, folded: str, *, unspaced: bool) -> Class:
     if surface.lower() == surface.upper() and any(c.isalpha() for c in surface):
         return Class.CASELESS
     return Class.FACT
+
+
+def oppose(one: Set[str], other: Set[str]) -> bool:
+    """Whether a word that only one of two texts has denies one that only the other has.
+
+    By its form: safe and unsafe, complete and incomplete, harmful and harmless.
+    """
+    return _denies(one - other, other - one) or _denies(other - one, one - other)
+
+
+def _denies(words: Set[str], others: Set[str]) -> bool:
+    for word in words:
+        denied = _DENYING.sub("", word, count=1) if _DENYING.match(word) else ""
+        if denied in others:
+            return True
+        stem = word.removesuffix("less")
+        if len(stem) > 2 and stem != word and f"{stem}ful" in others:
+            return True
+    return False
 
 
 _TURNING = frozenset(

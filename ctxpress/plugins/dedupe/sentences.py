@@ -38,7 +38,7 @@ def find_repeated_sentences(
     readings = [*sent, *(runs[n].sentences[m].reading for n, m in places)]
     movable = [*(False for _ in sent), *(runs[n].sentences[m].movable for n, m in places)]
     stands_for = _equal(readings, movable)
-    stands_for |= _alike(readings, movable, stands_for, threshold, checkpoint)
+    stands_for |= _alike(readings, movable, stands_for, lexicon, threshold, checkpoint)
     found: list[Repeated] = [{} for _ in runs]
     for number, other in stands_for.items():
         run, place = places[number - len(sent)]
@@ -74,6 +74,7 @@ def _alike(
     readings: Sequence[Reading],
     movable: Sequence[bool],
     equal: dict[int, int],
+    lexicon: Lexicon,
     threshold: float,
     checkpoint: Callable[[], None],
 ) -> dict[int, int]:
@@ -92,6 +93,7 @@ def _alike(
                 other not in found
                 and readings[other].facts.tobytes() == facts
                 and index.same(place, rival)
+                and not lexicon.oppose(readings[number], readings[other])
             ):
                 found[number] = other
                 break

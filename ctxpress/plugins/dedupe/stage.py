@@ -17,7 +17,7 @@ from ctxpress.stage import StageContext, StageTraits
 
 __all__ = ["DedupeStage"]
 
-_ALGORITHM = "dedupe/1"
+_ALGORITHM = "dedupe/2"
 _IN_REQUEST = "another text of this request says the same"
 _SENT_BEFORE = "it was sent earlier in this conversation"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxpress.plugins.dedupe.facts import Class, classify
+from ctxpress.plugins.dedupe.facts import Class, classify, oppose
 
 __all__ = ["IntArray", "Lexicon", "Reading"]
 
@@ -31,7 +31,7 @@ _LETTERS = rf"[^\W{_UNSPACED}]+(?:[{_MARKS}]+[^\W{_UNSPACED}]*)*"
 _FORM = re.escape(".,;:!…·•\"'“”„‘’‚«»‹›()[]{}*`#|-‐‑‒–—―。、，．；：！「」『』（）【】।॥")
 _TOKEN = re.compile(
     # A sign belongs to a number where nothing that it could join stands before it.
-    rf"(?:(?<![^\s(\[{{\"'“‘=<>:~$€£¥])[-−+])?\.?\d\w*(?:[.,:/'’\-–]\w*\d\w*)*"
+    rf"(?:(?<![^\s(\[{{\"'“‘=<>:~$€£¥])[-−+])?\.?\d\w*(?:[.,:/'’\-–]\w*\d\w*)*(?:\s?[%‰°])?"
     rf"|[{_UNSPACED}]"
     rf"|{_LETTERS}(?:['’]{_LETTERS})*"
     rf"|[^\s\w{_FORM}]"
@@ -91,6 +91,16 @@ class Lexicon:
             spoken=1 - tally[_FACT] / max(1, len(found)),
         )
 
+    def oppose(self, one: Reading, other: Reading) -> bool:
+        """Whether words in which two texts differ deny each other, see `facts.oppose`."""
+        words = self._codes.words
+        different = np.setxor1d(one.words, other.words)
+        if not len(different):
+            return False
+        mine = {words[n] for n in np.intersect1d(different, one.words).tolist()}
+        theirs = {words[n] for n in np.intersect1d(different, other.words).tolist()}
+        return oppose(mine, theirs)
+
 
 class _Codes(dict[str, int]):
     """Tokens as they are written -> code; those that are only form have a negative one."""
@@ -98,13 +108,16 @@ class _Codes(dict[str, int]):
     def __init__(self) -> None:
         super().__init__()
         self._numbers: dict[str, int] = {}
+        self.words: list[str] = []
 
     def __missing__(self, token: str) -> int:
         surface = token.strip("_")
         code = -1
         if surface:
-            folded = surface.casefold().translate(_SAME)
-            number = self._numbers.setdefault(folded, len(self._numbers))
+            folded = "".join(surface.casefold().translate(_SAME).split())
+            number = self._numbers.setdefault(folded, len(self.words))
+            if number == len(self.words):
+                self.words.append(folded)
             unspaced = _ONE_UNSPACED.match(surface) is not None
             code = number * _CLASSES + classify(surface, folded, unspaced=unspaced)
         self[token] = code

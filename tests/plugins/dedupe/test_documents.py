@@ -58,6 +58,30 @@ def test_documents_that_differ_in_what_matters_both_stay(word: str, other: str) 
         assert left_of(first, second, sentences=False, threshold=0.5) == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("ending", "other"),
+    [
+        ("It is safe.", "It is unsafe."),
+        ("The list is complete.", "The list is incomplete."),
+        ("It was possible and legal.", "It was possible and illegal."),
+        ("The smoke was harmful.", "The smoke was harmless."),
+        ("It rose by 5 %.", "It rose by 5."),
+        ("It rose by 5 %.", "It rose by 6 %."),
+    ],
+)
+def test_what_denies_a_word_or_makes_another_number_of_it_makes_another_document(
+    ending: str, other: str
+) -> None:
+    text = f"{BOILER} {prose(1, 80)}"
+    for first, second in [(ending, other), (other, ending)]:
+        given = (f"{text} {first}", f"{text} {second}")
+        assert left_of(*given, sentences=False) == [0, 1]
+
+
+def test_a_percent_sign_counts_with_or_without_a_blank() -> None:
+    assert left_of(f"{BOILER} It rose by 5 %.", f"{BOILER} It rose by 5%.") == [0]
+
+
 def test_names_that_change_places_make_another_document() -> None:
     text = f"Alice paid Bob in Rome. {REEFS} {prose(1, 60)}"
     other = text.replace("Alice paid Bob", "Bob paid Alice")
