@@ -157,7 +157,7 @@ def _first_token_ms(server: VllmServer, prompt: Sequence[int]) -> float:
         "stream": True, "ignore_eos": True,
     }  # fmt: skip
     begun_s = time.perf_counter()
-    with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=300) as answer:
+    with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=600) as answer:
         for line in answer.iter_lines():
             if line.startswith("data: ") and json.loads(line[6:])["choices"]:
                 return (time.perf_counter() - begun_s) * 1000

@@ -86,7 +86,7 @@ class VllmServer:
                 cwd=folder,
                 start_new_session=True,  # a group of its own, so that its workers end with it
             )
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120.0)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600.0)
         self.url = f"http://127.0.0.1:{port}"
 
     def wait(self) -> None:

@@ -165,7 +165,8 @@ class Loader:
         except (StoreError, CodecError, TimeoutError) as error:
             reason = _reason(error)
             job.failure = job.failure or reason
-            self._once.warn(reason, "stored KV cannot be used (%s): %s", reason, error)
+            why = str(error) or f"not here within {self._timeout_s:g} s"
+            self._once.warn(reason, "stored KV cannot be used (%s): %s", reason, why)
             return False
         result.n_bytes += stored.container_bytes
         result.decodes.append((chunk.n_tokens, ms))
