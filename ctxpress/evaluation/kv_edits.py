@@ -16,7 +16,7 @@ from ctxpress.engine.edited_forms import EDIT_FORMS, EditedForms
 from ctxpress.engine.forms import AskedForm
 from ctxpress.engine.loading import RotaryModel
 from ctxpress.engine.parallel import Mixing
-from ctxpress.engine.prompts import PromptPieces
+from ctxpress.evaluation.kv_asking import asked_rows, fits, task_pieces
 from ctxpress.evaluation.kv_tasks import ContextTask
 
 __all__ = ["EDIT_FORMS", "EditRow", "insert_sentence", "measure_edits"]
@@ -84,13 +84,9 @@ def measure_edits(
     reused = changed = 0
     for task in tasks:
         edited = [insert_sentence(document, draw) for document in task.documents]
-        before, after = _pieces(model, task, task.documents), _pieces(model, task, edited)
-        rows = [
-            (model.token_ids(question), model.token_ids(f" {answer}\n"))
-            for question, answer in zip(task.questions, task.answers, strict=True)
-        ]
-        longest = max(len(question) + len(answer) for question, answer in rows)
-        if after.n_tokens + longest <= model.max_tokens:
+        before, after = task_pieces(model, task), task_pieces(model, task, documents=edited)
+        rows = asked_rows(model, task)
+        if fits(model, after, rows):
             forms = EditedForms(model, before, after, mixing)
             asked += [forms.ask(question, answer) for question, answer in rows]
             reused, changed = reused + forms.reused_tokens, changed + forms.changed_tokens
@@ -104,12 +100,4 @@ def measure_edits(
         reused=reused / changed,
         accuracy={name: float(np.mean([one[name].right for one in asked])) for name in EDIT_FORMS},
         kl={name: float(np.mean([one[name].kl for one in asked])) for name in EDIT_FORMS},
-    )
-
-
-def _pieces(model: RotaryModel, task: ContextTask, documents: Sequence[str]) -> PromptPieces:
-    return PromptPieces(
-        prefix=(*model.start_ids, *model.token_ids(task.prefix)),
-        documents=tuple(tuple(model.token_ids(document)) for document in documents),
-        suffix=(),
     )

@@ -19,6 +19,8 @@ from ctxpress.engine.blocks import rounded
 from ctxpress.engine.forms import answer_logits, compare
 from ctxpress.engine.loading import RotaryModel
 from ctxpress.engine.parallel import Mixing, encode_behind, parallel_row
+from ctxpress.engine.prompts import PromptPieces
+from ctxpress.evaluation.kv_asking import asked_rows, fits, task_pieces
 from ctxpress.evaluation.kv_tasks import ContextTask
 
 __all__ = ["AS_COMPUTED", "LoadedRow", "measure_loaded"]
@@ -85,8 +87,9 @@ def measure_loaded(
     """
     rows = {name: LoadedRow(name) for name in (AS_COMPUTED, *codecs)}
     for task in tasks:
-        if _n_tokens(model, task) <= model.max_tokens:
-            _ask(model, task, mixing, codecs, rows)
+        pieces, asked = task_pieces(model, task), asked_rows(model, task)
+        if fits(model, pieces, asked):
+            _ask(model, pieces, asked, mixing, codecs, rows)
         on_step()
     if not rows[AS_COMPUTED].right:
         raise ValueError(f"no task fits into the {model.max_tokens} tokens of {model.name}")
@@ -95,21 +98,14 @@ def measure_loaded(
 
 def _ask(
     model: RotaryModel,
-    task: ContextTask,
+    pieces: PromptPieces,
+    asked: Sequence[tuple[Sequence[int], Sequence[int]]],
     mixing: Mixing,
     codecs: Mapping[str, Codec],
     rows: Mapping[str, LoadedRow],
 ) -> None:
-    prefix_ids = (*model.start_ids, *model.token_ids(task.prefix))
-    head = encode_behind(model, None, (), prefix_ids)
-    documents = [
-        encode_behind(model, head, prefix_ids, tuple(model.token_ids(text)))
-        for text in task.documents
-    ]
-    asked = [
-        (model.token_ids(question), model.token_ids(f" {answer}\n"))
-        for question, answer in zip(task.questions, task.answers, strict=True)
-    ]
+    head = encode_behind(model, None, (), pieces.prefix)
+    documents = [encode_behind(model, head, pieces.prefix, each) for each in pieces.documents]
     teachers: list[Any] = []  # tensors; this room does without torch
     for name, row in rows.items():
         blocks = [head, *documents]
@@ -133,10 +129,3 @@ def _through(codec: Codec, block: KVBlock, row: LoadedRow) -> KVBlock:
     row.n_bytes += len(data)
     row.n_tokens += block.n_tokens
     return rounded(codec.decode(data, expected=stored.identity), block.dtype_name)
-
-
-def _n_tokens(model: RotaryModel, task: ContextTask) -> int:
-    texts = (task.prefix, *task.documents)
-    pairs = zip(task.questions, task.answers, strict=True)
-    asked = max(len(model.token_ids(f"{question} {answer}\n")) for question, answer in pairs)
-    return sum(len(model.token_ids(text)) for text in texts) + asked + len(model.start_ids)

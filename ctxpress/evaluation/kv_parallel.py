@@ -17,7 +17,7 @@ from ctxpress.engine.forms import AskedForm, ContextForms
 from ctxpress.engine.loading import RotaryModel
 from ctxpress.engine.mixing_calibration import MixingCalibration, calibrate_mixing
 from ctxpress.engine.parallel import Mixing
-from ctxpress.engine.prompts import PromptPieces
+from ctxpress.evaluation.kv_asking import asked_rows, fits, task_pieces
 from ctxpress.evaluation.kv_tasks import ContextTask, TaskKind, generate_tasks
 
 __all__ = ["FORMS", "ParallelRow", "calibrate_on_tasks", "forms_of", "measure_parallel"]
@@ -66,7 +66,7 @@ def calibrate_on_tasks(
 ) -> MixingCalibration:
     """T and S from tasks of these kinds, without their answers."""
     prompts = [
-        _pieces(model, task, model.token_ids(task.questions[0]))
+        task_pieces(model, task, suffix=model.token_ids(task.questions[0]))
         for kind in kinds
         for task in generate_tasks(
             kind, n_documents=n_documents, n_tasks=n_tasks, seed=_CALIBRATION_SEED
@@ -108,21 +108,9 @@ def _asked(
     model: RotaryModel, task: ContextTask, forms: Mapping[str, Mixing | None]
 ) -> list[dict[str, AskedForm]]:
     """What every question of a task came to; empty where the task does not fit."""
-    rows = [
-        (model.token_ids(question), model.token_ids(f" {answer}\n"))
-        for question, answer in zip(task.questions, task.answers, strict=True)
-    ]
-    pieces = _pieces(model, task, ())
-    longest = max(len(question) + len(answer) for question, answer in rows)
-    if pieces.n_tokens + longest > model.max_tokens:
+    rows = asked_rows(model, task)
+    pieces = task_pieces(model, task)
+    if not fits(model, pieces, rows):
         return []
     context = ContextForms(model, pieces, forms)
     return [context.ask(question, answer) for question, answer in rows]
-
-
-def _pieces(model: RotaryModel, task: ContextTask, suffix: Sequence[int]) -> PromptPieces:
-    return PromptPieces(
-        prefix=(*model.start_ids, *model.token_ids(task.prefix)),
-        documents=tuple(tuple(model.token_ids(document)) for document in task.documents),
-        suffix=tuple(suffix),
-    )

@@ -15,7 +15,7 @@ MODEL = byte_model()
 
 def test_what_codecs_keep_is_told_beside_what_they_take() -> None:
     tasks = generate_tasks("retrieval", n_documents=2, n_tasks=1, seed=0)
-    codecs = {name: create_codec(name) for name in ("raw", "int8", "cachegen-1")}
+    codecs = {name: create_codec(name) for name in ("raw", "int8", "int4")}
     computed, raw, int8, coarse = measure_loaded(MODEL, tasks, Mixing(), codecs)
     assert computed.codec == AS_COMPUTED
     assert computed.kl == [0.0] * len(tasks[0].questions)
