@@ -75,7 +75,7 @@ def choose_classes(
     best = _own_bits(total) + 32.0
     for family in range(2):
         bits = static_bits if family == 0 else given_bits
-        if bits.shape[1] == 0:
+        if bits.shape[0] == 0:
             continue
         cost, tables, names = _from_family(sums, bits, first, bins, max(1, most))
         if family == 0 and most > 1 and cost > _GOOD_ENOUGH * _own_bits(sums):
@@ -88,7 +88,7 @@ def choose_classes(
             best = cost
     weights = given_weights
     if source == SOURCE_STREAM:
-        weights = np.empty((0, 0), np.uint32)
+        weights = given_weights[:0]
     elif source == SOURCE_STATIC:
         weights = static_weights
     classes = np.zeros(n_rows, np.int64)

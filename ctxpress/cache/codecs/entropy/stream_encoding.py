@@ -69,7 +69,9 @@ def encode_stream(
         return True, nothing
     names = nothing
     if heads.shape[0] > 1 and source != SOURCE_ROWS:
-        names = _names_of_classes(rows, heads.shape[0], ladder, inverses, shifts)
+        names = _names_of_classes(
+            rows, heads.shape[0], static_weights[:0], static_bits[:0], ladder, inverses, shifts
+        )
     return True, _assembled(
         symbols, source, heads, weights, rows, rungs, n_outliers > 0, names, lanes_log2,
         inverses, shifts,
@@ -91,9 +93,19 @@ def _lanes_log2(bits: float, n_groups: int) -> int:
 
 @compiled
 def _names_of_classes(
-    rows: np.ndarray, n_classes: int, ladder: np.ndarray, inverses: np.ndarray, shifts: np.ndarray
+    rows: np.ndarray,
+    n_classes: int,
+    no_weights: np.ndarray,
+    no_bits: np.ndarray,
+    ladder: np.ndarray,
+    inverses: np.ndarray,
+    shifts: np.ndarray,
 ) -> np.ndarray:
-    """The class of each row: packed, or a stream of one row and one class."""
+    """The class of each row: packed, or a stream of one row and one class.
+
+    ``no_weights`` and ``no_bits`` are families without tables, of the types that those of streams
+    have, since the planning of another type would be compiled again.
+    """
     symbols = np.empty((1, rows.size), np.uint8)
     for row in range(rows.size):
         symbols[0, row] = uint8(rows[row])
@@ -107,7 +119,6 @@ def _names_of_classes(
             packed[1 + at // 8] |= uint8(((rows[row] >> bit) & 1) << (at % 8))
     if rows.size > _MANY_ROWS:
         return packed  # a thousandth of the stream, and not worth a plan of its own
-    no_weights, no_bits = np.empty((0, 0), np.uint32), np.empty((0, 0), np.float32)
     source, heads, weights, one, rungs, n_outliers, bits = choose_classes(
         histograms(symbols, n_classes), 1, rows.size, no_weights, no_bits, no_weights, no_bits,
         ladder,
