@@ -58,7 +58,7 @@ class FusedUnit:
         size_bytes = keys.element_size()
         extra = np.empty((0, self.scale.size), np.int32)
         if len(integers.rows):
-            extra = np.zeros((n_tokens + n_tokens % TILE_TOKENS, self.scale.size), np.int32)
+            extra = np.zeros((n_tokens + -n_tokens % TILE_TOKENS, self.scale.size), np.int32)
             rows, tokens = integers.rows.astype(np.int64), integers.tokens.astype(np.int64)
             _add_escapes(extra, rows, tokens, integers.highs.astype(np.int32), self.rows)
         heads = np.arange(self.unit.start // head_dim, self.unit.stop // head_dim)
@@ -176,8 +176,8 @@ def _write_unit(
     n_tiles = (n_tokens + TILE_TOKENS - 1) // TILE_TOKENS
     totals = np.zeros(n_tiles * TILE_TOKENS, np.int32)
     words = np.empty(n_tiles * TILE_TOKENS, np.uint32)
-    both = words.view(np.uint64)
-    listed = np.empty((n_tiles, n_words), np.uint64)
+    together = words.reshape(n_tiles, TILE_TOKENS)
+    listed = np.empty((n_tiles, n_words, TILE_TOKENS), np.uint32)
     places = np.empty((n_tiles, n_words), np.uint32)
     counts = np.zeros(n_tiles, np.uint64)
     row_bytes = TILE_VALUES * _ROWS
@@ -185,9 +185,12 @@ def _write_unit(
         _words_of(symbols, 2 * n_wide + _ROWS * word, n_tokens, words, totals)
         for tile in range(uint64(n_tiles)):
             count = counts[tile]
-            listed[tile, count] = both[tile]
+            found = uint32(0)
+            for token in range(TILE_TOKENS):
+                listed[tile, count, token] = together[tile, token]
+                found |= together[tile, token]
             places[tile, count] = uint32(word * row_bytes)
-            counts[tile] = count + uint64(both[tile] != 0)
+            counts[tile] = count + uint64(found != 0)
     n_pairs = pair_bases.shape[1]
     pairs = np.zeros((n_tiles, n_pairs, TILE_TOKENS), np.uint32)
     _pairs_of(symbols, n_wide, n_tokens, pairs)
@@ -201,7 +204,7 @@ def _write_unit(
             multiply_tile(
                 int64(counts[tile]),
                 int64(places.ctypes.data + 4 * tile * n_words),
-                int64(listed.ctypes.data + 8 * tile * n_words),
+                int64(listed.ctypes.data + 4 * tile * n_words * TILE_TOKENS),
                 int64(basis.ctypes.data + panel * n_words * row_bytes),
                 int64(totals.ctypes.data + 4 * tile * TILE_TOKENS),
                 int64(more),
