@@ -1,7 +1,7 @@
 """Speed and size of KV codecs beside others: `python -m benchmarks.kv_codec`.
 
     python -m benchmarks.kv_codec --model FOLDER --texts FILE [--calibration FILE]
-        [--peer PYTHON | --make-peer] [--codecs a,b] [--threads 1,2] [--runs 5] [--mosaics 2]
+        [--peer PYTHON | --make-peer] [--codecs a,b] [--threads 1,2] [--runs 5] [--mosaics 24]
         [--clock cpu] [--device cuda] [--write docs/kv.md]
 
 Two tables in one run: on the model's own KV, and on a block of Llama-3.1-8B's shape made of it (see
@@ -31,9 +31,9 @@ import torch
 
 from benchmarks.kv_baselines import Baseline, baselines, level_2_symbols
 from benchmarks.kv_blocks import LLAMA_8B, mosaic, real_blocks
+from benchmarks.kv_calibrations import mosaic_calibration
 from ctxpress.cache.calibration import Calibration
 from ctxpress.cache.codec import BUILTIN_CODECS, Codec, create_codec
-from ctxpress.cache.codecs.kvtc.measure import measure_calibration
 from ctxpress.cache.codecs.sectioned import SectionedCodec
 from ctxpress.cache.container import parse_header, read_section
 from ctxpress.cache.kv import KVBlock
@@ -266,9 +266,7 @@ def gather(options: argparse.Namespace) -> list[Data]:
     other = None
     if options.mosaics:
         print("calibrating the large shape", file=sys.stderr)
-        other = measure_calibration(
-            [mosaic(spare, LLAMA_8B, seed=seed) for seed in range(1, options.mosaics + 1)]
-        )
+        other = mosaic_calibration(spare, LLAMA_8B, options.mosaics)
     return [real, Data("The shape of Llama-3.1-8B, made of that KV", [large], other)]
 
 
@@ -288,8 +286,8 @@ def main() -> None:
     parser.add_argument(
         "--mosaics",
         type=int,
-        default=2,
-        help="blocks of the large shape that its codecs are calibrated on; 0 leaves these out",
+        default=24,
+        help="blocks that the large shape's codecs are calibrated on; 0 leaves these out",
     )
     parser.add_argument("--runs", type=int, default=5, help="of each measurement; medians count")
     parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])

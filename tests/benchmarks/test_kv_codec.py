@@ -7,6 +7,7 @@ import torch
 
 from benchmarks.kv_baselines import Baseline, baselines, level_2_symbols, restored
 from benchmarks.kv_blocks import Shape, mosaic, real_blocks
+from benchmarks.kv_calibrations import mosaic_calibration
 from benchmarks.kv_codec import Data, How, measure_baseline, measure_codec, overhead_bytes, table
 from ctxpress.cache import KVBlock, create_codec
 from ctxpress.engine import rounded
@@ -33,6 +34,23 @@ def test_a_mosaic_has_the_shape_asked_for_and_holds_whole_heads(blocks: list[KVB
             assert any(torch.equal(piece, source) for source in sources)
     assert torch.equal(large.keys, mosaic(blocks, SHAPE, seed=1).keys)
     assert not torch.equal(large.keys, mosaic(blocks, SHAPE, seed=2).keys)
+
+
+@pytest.mark.parametrize("codec", ["kvtc-8x", "cachegen-auto"])
+def test_a_calibration_of_few_layers_serves_all_that_are_made_of_them(
+    blocks: list[KVBlock], codec: str
+) -> None:
+    large = mosaic(blocks, SHAPE, seed=0)
+    calibration = mosaic_calibration(blocks, SHAPE, 8)
+    assert calibration.facts["n_layers"] == 6
+    found = create_codec(codec, calibration)
+    row = measure_codec(codec, Data("", [large], calibration), 1, How(1, "cpu", "cpu"))
+    assert row.problem == ""
+    for name in ("keys", "values"):
+        wanted = getattr(large, name).float()
+        decoded = getattr(found.decode(found.encode(large)), name).float()
+        errors = (decoded - wanted).square().mean((1, 2, 3)) / wanted.square().mean((1, 2, 3))
+        assert errors.max() < 0.1, errors
 
 
 def test_a_mosaic_that_does_not_come_out_even_is_refused(blocks: list[KVBlock]) -> None:

@@ -34,7 +34,12 @@ from ctxpress.cache.codecs.entropy.planning import (
 from ctxpress.cache.codecs.entropy.pricing_kernels import histograms
 from ctxpress.cache.codecs.entropy.stream_encoding import encode_stream
 from ctxpress.cache.codecs.entropy.stream_kernels import decode_body, parse_classes
-from ctxpress.cache.codecs.entropy.tables import SymbolTables, static_densities, static_tables
+from ctxpress.cache.codecs.entropy.tables import (
+    MAX_TABLES,
+    SymbolTables,
+    static_densities,
+    static_tables,
+)
 from ctxpress.errors import CodecError, CorruptContainerError
 
 __all__ = [
@@ -213,10 +218,11 @@ def _counted(data: memoryview, place: int, what: str) -> tuple[memoryview, int]:
 def _given_row_classes(indices: np.ndarray, row_tables: np.ndarray | None) -> np.ndarray:
     if row_tables is None:
         raise CorruptContainerError("a rANS stream of rows whose tables were not given")
-    kept, of_rows = np.unique(row_tables, return_inverse=True)
-    if not np.array_equal(kept, indices):
+    used = np.zeros(MAX_TABLES, np.bool_)
+    used[row_tables] = True
+    if not np.array_equal(np.flatnonzero(used), indices):
         raise CorruptContainerError("a rANS stream of other tables than the rows'")
-    classes: np.ndarray = of_rows.reshape(-1).astype(np.int64)
+    classes: np.ndarray = (np.cumsum(used) - 1)[row_tables]
     return classes
 
 

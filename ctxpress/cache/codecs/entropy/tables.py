@@ -11,6 +11,7 @@ from ctxpress.cache.codecs.entropy.compiling import compiled
 from ctxpress.errors import CodecError
 
 __all__ = [
+    "MAX_TABLES",
     "WEIGHT_TOTAL",
     "SymbolTables",
     "static_densities",

@@ -38,6 +38,8 @@ from ctxpress.errors import CalibrationMissingError, CodecError, CorruptContaine
 
 __all__ = ["KvtcCodec", "create"]
 
+_SURELY_NEAR = 0.999 * LIMIT
+
 
 class KvtcCodec(SectionedCodec):
     """Transform coding at one level of a calibration; see :func:`load_plan` for levels."""
@@ -63,16 +65,21 @@ class KvtcCodec(SectionedCodec):
         Tokens of nothing but zeros would come back as something near the mean.
         """
         self._require(block)
-        used = (block.keys != 0).any(3).any(1).any(0) | (block.values != 0).any(3).any(1).any(0)
-        tokens = set((~used).nonzero().flatten().tolist())
+        used = torch.zeros(block.n_tokens, dtype=torch.bool)
+        tokens: set[int] = set()
         for plan in (plan for plans in self._plan.units for plan in plans):
-            rows = unit_rows(block, plan.unit).cpu() - plan.centre
-            rows = torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0)
-            # By Cauchy and Schwarz no component of the others can be out of reach.
-            far = (rows.double().norm(dim=1) * plan.reach >= LIMIT).nonzero().flatten()
+            rows = unit_rows(block, plan.unit).cpu()
+            used |= (rows != 0).any(dim=1)
+            rows -= plan.centre
+            # By Cauchy and Schwarz no component of the others can be out of reach. The comparison
+            # is false for NaN, and leaves room for the norm's own rounding.
+            near = rows.norm(dim=1) * plan.reach < _SURELY_NEAR
+            far = (~near).nonzero().flatten()
             if len(far):
-                out = ~((rows[far] @ plan.forward.T).abs() < LIMIT).all(dim=1)
+                some = torch.nan_to_num(rows[far], nan=0.0, posinf=0.0, neginf=0.0)
+                out = ~((some @ plan.forward.T).abs() < LIMIT).all(dim=1)
                 tokens.update(far[out].tolist())
+        tokens.update((~used).nonzero().flatten().tolist())
         return sorted(tokens)
 
     def encode_sections(self, block: KVBlock) -> EncodedSections:

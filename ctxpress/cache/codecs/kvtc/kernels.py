@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-from numba import njit
+from numba import njit, uint64
 
 from ctxpress.cache.codecs.kvtc.plan import CENTRE, LIMIT, LOW_BITS, N_LEVELS
 
@@ -38,22 +38,33 @@ def round_rows(
     """
     n_rows, n_tokens = components.shape
     integers = np.empty((n_rows, n_tokens), np.int16)
+    savings = _savings(bits, rate_weight)
     for row in range(n_rows):
-        table = bits[row_tables[row]]
-        for token in range(n_tokens):
-            value = components[row, token] * per_step
+        source, target, saved = components[row], integers[row], savings[row_tables[row]]
+        most = np.int32(CENTRE if row >= n_wide else 0)
+        for token in range(uint64(n_tokens)):  # without branches, so as vectors
+            value = source[token] * per_step
             size = abs(value)
             nearest = np.int32(min(size + np.float32(0.5), np.float32(LIMIT)))
-            if row >= n_wide and 0 < nearest <= CENTRE:
-                if value > 0:
-                    more = table[CENTRE + nearest] - table[CENTRE + nearest - 1]
-                else:
-                    more = table[CENTRE - nearest] - table[CENTRE - nearest + 1]
-                # error**2 of the lower one, less that of the nearest
-                if 2 * (size - nearest) + 1 < rate_weight * more:
-                    nearest -= 1
-            integers[row, token] = nearest if value > 0 else -nearest
+            sign = np.int32(1) if value > np.float32(0) else np.int32(-1)
+            symbol = np.int32(CENTRE) + (sign * nearest if nearest <= most else np.int32(0))
+            # error**2 of the lower one, less that of the nearest
+            more = np.float32(2) * (size - np.float32(nearest)) + np.float32(1)
+            nearest -= np.int32(1) if more < saved[symbol] else np.int32(0)
+            target[token] = np.int16(sign * nearest)
     return integers
+
+
+@_compiled
+def _savings(bits: np.ndarray, rate_weight: np.float32) -> np.ndarray:
+    """What the next integer towards zero saves, by table and symbol; of zero never enough."""
+    savings = np.empty(bits.shape, np.float32)
+    for table in range(bits.shape[0]):
+        for symbol in range(bits.shape[1]):
+            lower = symbol - 1 if symbol >= CENTRE else symbol + 1
+            savings[table, symbol] = rate_weight * (bits[table, symbol] - bits[table, lower])
+        savings[table, CENTRE] = -np.inf
+    return savings
 
 
 @_compiled
