@@ -94,18 +94,20 @@ def contradict(left: str, right: str) -> bool:
 
 def _links(bags: Sequence[Counter[str]]) -> list[tuple[float, int, int]]:
     """Pairs that are about the same, with how much."""
-    holders: dict[str, list[int]] = {}
+    holders = Counter(word for bag in bags for word in bag)
+    shared = {word: n for n, word in enumerate(w for w, times in holders.items() if times > 1)}
+    counts = np.zeros((len(bags), len(shared)), np.float32)
+    alone = np.zeros(len(bags))  # squares of the words that no other quote has
     for number, bag in enumerate(bags):
-        for word in bag:
-            holders.setdefault(word, []).append(number)
-    squares = np.zeros(len(bags))
-    products = np.zeros((len(bags), len(bags)))
-    for word, numbers in holders.items():
-        weight = 1 + math.log(len(bags) / len(numbers))
-        values = weight * np.array([bags[number][word] for number in numbers], float)
-        squares[numbers] += values**2
-        if len(numbers) > 1:
-            products[np.ix_(numbers, numbers)] += np.outer(values, values)
+        for word, times in bag.items():
+            if word in shared:
+                counts[number, shared[word]] = times
+            else:
+                alone[number] += times**2
+    rarity = 1 + np.log(len(bags) / np.array([holders[word] for word in shared], np.float32))
+    values = counts * rarity
+    products = values @ values.T
+    squares = products.diagonal() + alone * (1 + math.log(max(1, len(bags)))) ** 2
     norms = np.sqrt(np.maximum(squares, 1e-12))
     alike = np.triu(products / np.outer(norms, norms), k=1)
     return [
