@@ -26,6 +26,9 @@ from ctxpress.sdk import Pipeline
 
 PIPELINES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "restructure": [{"use": "restructure", "keep_ratio": 0.2}],
+    "restructure, read_share 0.7": [
+        {"use": "restructure", "keep_ratio": 0.2, "scorer": {"use": "bundled", "read_share": 0.7}}
+    ],
     "restructure, read_at_most 8": [
         {"use": "restructure", "keep_ratio": 0.2, "scorer": {"use": "bundled", "read_at_most": 8}}
     ],
