@@ -112,7 +112,7 @@ def serve(options: ServingOptions) -> None:
 def create_worker(model: RotaryModel, options: ServingOptions) -> tuple[Worker, Any]:
     """The worker, and its KV tier where it has a store (to be closed after it)."""
     mixing, calibration = mixing_for(model, options)
-    source, tier = create_source(options)
+    source, tier = create_source(model, options)
     worker = Worker(
         model,
         WorkerOptions(
@@ -127,10 +127,13 @@ def create_worker(model: RotaryModel, options: ServingOptions) -> tuple[Worker, 
     return worker, tier
 
 
-def create_source(options: ServingOptions) -> tuple[KVSource, Any]:
+def create_source(model: RotaryModel, options: ServingOptions) -> tuple[KVSource, Any]:
     """Memory, or memory with a store behind it; the second value is to be closed, or None.
 
+    Returns when what the codec compiles is compiled.
+
     :raises ConfigError: a store without a codec, or a codec without a store.
+    :raises CodecError: the codec does not take the model's KV.
     """
     memory = KVMemory(options.memory_bytes)
     if options.store is None:
@@ -145,6 +148,7 @@ def create_source(options: ServingOptions) -> tuple[KVSource, Any]:
     from ctxpress.cache.calibration import Calibration
     from ctxpress.cache.chunks import create_kv_store
     from ctxpress.cache.codec import create_codec
+    from ctxpress.cache.codecs.warming import warm_up
     from ctxpress.cache.key import Namespace, load_secret, state_dir
     from ctxpress.engine.kv_tier import KVTier
     from ctxpress.engine.load_policy import LoadPolicy
@@ -153,6 +157,14 @@ def create_source(options: ServingOptions) -> tuple[KVSource, Any]:
     codec = create_codec(options.codec, calibration)
     if options.codec != "raw":
         logger.warning("KV is stored as %s, which is lossy", options.codec)
+    warm_up(
+        codec,
+        n_layers=model.n_layers,
+        n_kv_heads=model.n_kv_heads,
+        head_dim=model.head_dim,
+        dtype=model.dtype,
+        logger=logger,
+    )
     namespace = Namespace.derive(load_secret(options.secret, state_dir()), options.tenant)
     tier = KVTier(
         memory,

@@ -18,7 +18,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 from ctxpress.cache.chunk_key import KVLevel
 from ctxpress.cache.chunks import KVStore, create_kv_store
 from ctxpress.cache.codec import Codec
-from ctxpress.cache.kv import KVBlock
+from ctxpress.cache.codecs.warming import warm_up
 from ctxpress.cache.store import create_store
 from ctxpress.engine.load_policy import LoadPolicy
 from ctxpress.integrations.vllm.background import Background
@@ -283,9 +283,13 @@ def _shard(served: ServedModel) -> str:
 
 
 def _warm(codec: Codec, pages: PagedKV) -> None:
-    """Compile the codec's loops before the first request needs them."""
-    shape = (1, pages.n_kv_heads, 8, pages.head_dim)
-    keys = torch.randn(shape).to(pages.dtype)
-    block = KVBlock(keys=keys, values=torch.ones_like(keys))
+    """Compile the codec's loops while vLLM goes on with its start."""
     with contextlib.suppress(Exception):  # the first real chunk tells what is wrong
-        codec.decode(codec.encode(block))
+        warm_up(
+            codec,
+            n_layers=pages.n_layers,
+            n_kv_heads=pages.n_kv_heads,
+            head_dim=pages.head_dim,
+            dtype=pages.dtype,
+            logger=logger,
+        )

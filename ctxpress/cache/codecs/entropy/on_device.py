@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ctxpress.cache.codecs.entropy import kernels
+from ctxpress.cache.codecs.entropy.outliers import place_outliers
 from ctxpress.cache.codecs.entropy.rans import ParsedStream
 from ctxpress.cache.codecs.entropy.stream_kernels import order_of, tables_of
 from ctxpress.errors import CorruptContainerError
@@ -123,6 +124,6 @@ def _with_outliers(stream: ParsedStream, out: torch.Tensor) -> torch.Tensor:
     if stream.outliers.size == 0:
         return out
     on_host = out.cpu().numpy()
-    if not kernels.place_outliers(stream.outliers, 256, on_host.shape[1], on_host):
+    if not place_outliers(stream.outliers, 256, on_host.shape[1], on_host):
         raise CorruptContainerError("the outliers of a rANS stream are no whole list")
     return torch.from_numpy(on_host).to(out.device)

@@ -25,6 +25,7 @@ import numpy as np
 
 from ctxpress.cache.codecs.entropy import kernels, packing
 from ctxpress.cache.codecs.entropy.classes import MAX_CLASSES, RowClasses, ladder
+from ctxpress.cache.codecs.entropy.outliers import place_outliers
 from ctxpress.cache.codecs.entropy.planning import (
     SOURCE_GIVEN,
     SOURCE_ROWS,
@@ -141,9 +142,7 @@ def decode(
             if problem == 1
             else "a rANS stream does not end where its symbols do"
         )
-    if stream.outliers.size and not kernels.place_outliers(
-        stream.outliers, n_levels, shape[1], out
-    ):
+    if stream.outliers.size and not place_outliers(stream.outliers, n_levels, shape[1], out):
         raise CorruptContainerError("the outliers of a rANS stream are no whole list")
     return out
 

@@ -10,7 +10,8 @@ import numpy as np
 from numba import uint8, uint32, uint64
 
 from ctxpress.cache.codecs.entropy.compiling import compiled
-from ctxpress.cache.codecs.entropy.kernels import decode_lanes, expand_groups, place_outliers
+from ctxpress.cache.codecs.entropy.kernels import decode_lanes, expand_groups
+from ctxpress.cache.codecs.entropy.outliers import place_outliers
 from ctxpress.cache.codecs.entropy.stream_kernels import (
     order_of,
     parse_classes,

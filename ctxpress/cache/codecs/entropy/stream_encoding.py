@@ -6,7 +6,7 @@ import numpy as np
 from numba import uint8, uint64
 
 from ctxpress.cache.codecs.entropy.compiling import compiled
-from ctxpress.cache.codecs.entropy.kernels import list_outliers
+from ctxpress.cache.codecs.entropy.outliers import list_outliers
 from ctxpress.cache.codecs.entropy.planning import (
     SOURCE_ROWS,
     SOURCE_STREAM,
