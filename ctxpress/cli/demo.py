@@ -13,7 +13,7 @@ import hashlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,9 +82,8 @@ def demo(
             with progress(f"compressing {sample.title}"):
                 outcome = _send(proxy.url, upstream, sample, keep_ratio)
             view.sample(number, sample.title, outcome)
-        view.end(proxy.url, waiting=wait)
+        _end(lambda: view.end(proxy.url, waiting=wait), wait=wait)
         if wait:
-            _wait()
             view.stopped()
 
 
@@ -114,9 +113,7 @@ def _demo_kv(codec: str | None, *, wait: bool) -> None:
         with progress("measuring codecs"):
             sizes = list(chain.sizes())
         view.sizes(sizes)
-        view.end(chain.setting.proxy_url, waiting=wait)
-        if wait:
-            _wait()
+        _end(lambda: view.end(chain.setting.proxy_url, waiting=wait), wait=wait)
     if wait:
         view.stopped()
 
@@ -135,9 +132,13 @@ def _ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _wait() -> None:
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a demo ends
-        threading.Event().wait()
+def _end(say: Callable[[], None], *, wait: bool) -> None:
+    """Say that all was shown; then wait for Ctrl-C, which is how a demo ends."""
+    # The words are inside: they ask for Ctrl-C, and somebody may be quicker than the next line.
+    with contextlib.suppress(KeyboardInterrupt) if wait else contextlib.nullcontext():
+        say()
+        if wait:
+            threading.Event().wait()
 
 
 def _config(upstream_url: str) -> Config:

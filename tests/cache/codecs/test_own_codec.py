@@ -11,6 +11,7 @@ import torch
 
 from ctxpress.cache import create_codec, decode_container
 from ctxpress.cache.codec import CodecFactory
+from ctxpress.cache.codecs import sectioned
 from ctxpress.cache.container import parse_header, read_section
 from ctxpress.errors import CodecError, CorruptContainerError, LimitExceededError
 from ctxpress.manager import create_plugin_manager
@@ -80,7 +81,7 @@ def test_memory_that_is_not_there_is_a_limit(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "empty", fail)
+        patch.setattr(sectioned, "_empty", fail)
         with pytest.raises(LimitExceededError, match=f"cannot allocate {block.size_bytes} bytes"):
             codec.decode(data)
     if isinstance(error, MemoryError):
