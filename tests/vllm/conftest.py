@@ -15,6 +15,10 @@ from tests.redis_server import RedisServer, find_redis_server
 if importlib.util.find_spec("vllm") is None:
     collect_ignore_glob = ["test_*.py"]
 else:
+    import torch
+
+    from ctxpress.cache.codec import create_codec
+    from ctxpress.cache.codecs.warming import warm_up
     from tests.vllm.servers import ROOT, VllmServer
 
     if importlib.util.find_spec("ctxpress_proxy") is None:  # nothing is installed there but vLLM
@@ -62,7 +66,11 @@ def start(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="session")
 def replicas(start: Start) -> tuple[VllmServer, VllmServer]:
     """Two alike, over a lossy codec."""
-    options = {"codec": "cachegen-3", "max_pending_saves": 512}  # codecs compile at first
+    # Compiled here once, where each replica would do it for itself at the same time.
+    warm_up(
+        create_codec("cachegen-3"), n_layers=6, n_kv_heads=2, head_dim=64, dtype=torch.bfloat16
+    )
+    options = {"codec": "cachegen-3", "max_pending_saves": 512}
     pair = (start(**options), start(**options))
     for server in pair:
         server.wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,7 +104,7 @@ class CtxpressConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM ships
             max_pending=settings.max_pending_saves,
         )
         worker.equip(loader, saver, StepClock(pages.device))
-        threading.Thread(target=_warm, args=(self._codec, pages), daemon=True).start()
+        _warm(self._codec, pages)
 
     def bind_connector_metadata(self, connector_metadata: Transfers) -> None:
         """See vLLM: the model is about to run."""
@@ -283,7 +282,7 @@ def _shard(served: ServedModel) -> str:
 
 
 def _warm(codec: Codec, pages: PagedKV) -> None:
-    """Compile the codec's loops while vLLM goes on with its start."""
+    """Compile the codec's loops: a replica that says that it is ready can load."""
     with contextlib.suppress(Exception):  # the first real chunk tells what is wrong
         warm_up(
             codec,
