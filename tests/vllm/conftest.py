@@ -67,9 +67,7 @@ def start(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def replicas(start: Start) -> tuple[VllmServer, VllmServer]:
     """Two alike, over a lossy codec."""
     # Compiled here once, where each replica would do it for itself at the same time.
-    warm_up(
-        create_codec("cachegen-3"), n_layers=6, n_kv_heads=2, head_dim=64, dtype=torch.bfloat16
-    )
+    warm_up(create_codec("cachegen-3"), n_layers=6, n_kv_heads=2, head_dim=64, dtype=torch.bfloat16)
     options = {"codec": "cachegen-3", "max_pending_saves": 512}
     pair = (start(**options), start(**options))
     for server in pair:
