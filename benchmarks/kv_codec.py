@@ -47,7 +47,7 @@ CHUNK_TOKENS = 256
 CODECS = tuple(name for name in BUILTIN_CODECS if name == "kvtc-12x" or "kvtc-" not in name)
 PEER_PACKAGES = ("torch==2.13.0", "numba")
 PEER_NAME = "LMCache's CPU coder (entropy coding only)"
-PAYLOAD = ("symbols", "scales", "exact_rows", "payload", "values")
+PAYLOAD = ("symbols", "scales", "exact_rows", "payload", "values", "numbers")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 

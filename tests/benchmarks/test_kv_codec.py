@@ -110,3 +110,13 @@ def test_rows_are_printed_with_and_without_figures(blocks: list[KVBlock]) -> Non
     assert lines[2].startswith("| int8 | 1 | ")
     assert lines[3].startswith("| kvtc | 1 | not measured: ")
     assert {line.count("|") for line in lines} == {11}
+
+
+@pytest.mark.parametrize("name", ["raw", "int8", "int4"])
+def test_codecs_without_tables_have_no_overhead_but_headers(
+    blocks: list[KVBlock], name: str
+) -> None:
+    codec = create_codec(name)
+    small, large = (codec.encode(mosaic(blocks, Shape("", n, 4, 24), seed=0)) for n in (6, 12))
+    grown = overhead_bytes(codec, large) - overhead_bytes(codec, small)
+    assert 0 < grown <= 6 * 32  # a section more a layer in the header, and nothing else
