@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,9 +99,11 @@ def _draw(
         return
     seen = [max(measure.kl, _LEAST_DIVERGENCE) for measure in own]
     axes.plot(bits, seen, color=colour, marker=marker, linestyle=line, markersize=6, linewidth=1.6)
-    named: dict[float, str] = {}  # a default level and the one that it stands for are one point
+    named: list[float] = []
     for measure, at in zip(own, seen, strict=True):
-        if named.setdefault(round(measure.bits_per_value, 2), measure.name) == measure.name:
+        # A default level and the one that it stands for are one point.
+        if not any(math.isclose(measure.bits_per_value, other, rel_tol=0.01) for other in named):
+            named.append(measure.bits_per_value)
             axes.annotate(
                 measure.name.removeprefix(family).lstrip("-") or family,
                 (measure.bits_per_value, at), xytext=(6, 5), textcoords="offset points", fontsize=9,
