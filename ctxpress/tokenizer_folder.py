@@ -59,10 +59,6 @@ class TokenizerFolder:
         """The folder's."""
         return self.folder.name
 
-    @property
-    def has_chat_template(self) -> bool:
-        return self._template is not None
-
     def token_ids(self, text: str) -> list[int]:
         """The tokens of a piece of text, without any that frame whole texts."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids

@@ -258,11 +258,16 @@ class KVDemo:
         return WorkerThread(Worker(self.model, options, source=source))
 
     def _warm(self) -> None:
-        """Have kernels compiled, as a worker that runs for a while has them: once per process."""
-        from ctxpress.engine.prefilling import prefill
+        """Have the codec ready, as a worker has it before it listens."""
+        from ctxpress.cache.codecs.warming import warm_up
 
-        block = prefill(self.model, self.model.token_ids(self._task.documents[0])).block()
-        self._codec.decode(self._codec.encode(block))
+        warm_up(
+            self._codec,
+            n_layers=self.model.n_layers,
+            n_kv_heads=self.model.n_kv_heads,
+            head_dim=self.model.head_dim,
+            dtype=self.model.dtype,
+        )
 
 
 def _task() -> ContextTask:
