@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 
@@ -28,10 +29,12 @@ class ArrivingKV:
     """A block whose layers are given one after the other; says of itself what a ``KVBlock`` says.
 
     ``header``: of the container that arrives. Whoever loads it calls :meth:`put` for every run of
-    layers, or :meth:`fail`, once for all; whoever uses it waits for single layers.
+    layers, or :meth:`fail`, once for all; whoever uses it waits for single layers. ``kept``: the
+    layers stay here until the block is gone. Else whoever uses it says with :meth:`release` that
+    it has been placed as often as it will be, and what lies in its place is forgotten here.
     """
 
-    def __init__(self, header: ContainerHeader) -> None:
+    def __init__(self, header: ContainerHeader, *, kept: bool = True) -> None:
         layout = header.layout
         self.identity: KVIdentity = header.identity
         self.position_start = header.position_start
@@ -39,7 +42,9 @@ class ArrivingKV:
         self.n_layers, self.n_kv_heads = layout.n_layers, layout.n_kv_heads
         self.n_tokens, self.head_dim = layout.n_tokens, layout.head_dim
         self._size_bytes = layout.decoded_bytes
-        self._parts: dict[int, KVBlock] = {}  # by first layer
+        self.kept = kept
+        self._released = False
+        self._lock = threading.Lock()
         self._layers: list[Future[LayerKV]] = [Future() for _ in range(self.n_layers)]
 
     @property
@@ -59,10 +64,11 @@ class ArrivingKV:
 
     def put(self, first: int, part: KVBlock) -> None:
         """Layers ``first`` and following are here. What waits for them runs in this thread."""
-        self._parts[first] = part
         for layer in range(part.n_layers):
             with suppress(InvalidStateError):  # it was failed meanwhile
                 self._layers[first + layer].set_result((part.keys[layer], part.values[layer]))
+        if not self.kept:
+            self._forget(range(first, first + part.n_layers))
 
     def fail(self, error: BaseException) -> None:
         """What has not come yet will not come."""
@@ -70,17 +76,33 @@ class ArrivingKV:
             with suppress(InvalidStateError):  # it has come
                 layer.set_exception(error)
 
+    def release(self) -> None:
+        """It will not be placed again: of a block that is not kept, only what is awaited stays."""
+        with self._lock:
+            self._released = True
+        if not self.kept:
+            self._forget(range(self.n_layers))
+
+    def _forget(self, layers: Iterable[int]) -> None:
+        with self._lock:
+            if not self._released:
+                return
+            for layer in layers:
+                load = self._layers[layer]
+                if load.done() and load.exception() is None:
+                    self._layers[layer] = _failed(KVLoadError("the layer was placed already"))
+
     def whole(self) -> KVBlock:
         """The block, all layers of which are here; a copy.
 
-        :raises ValueError: one is not.
+        :raises ValueError: one is not, or not any more.
         """
-        parts = [part for _, part in sorted(self._parts.items())]
-        if sum(part.n_layers for part in parts) != self.n_layers:
-            raise ValueError("the block is not whole yet")
+        if not all(layer.done() and layer.exception() is None for layer in self._layers):
+            raise ValueError("the block is not whole")
+        pairs = [layer.result() for layer in self._layers]
         return KVBlock(
-            keys=torch.cat([part.keys for part in parts]),
-            values=torch.cat([part.values for part in parts]),
+            keys=torch.stack([keys for keys, _ in pairs]),
+            values=torch.stack([values for _, values in pairs]),
             position_start=self.position_start,
             keys_rotated=self.keys_rotated,
             identity=self.identity,
@@ -117,6 +139,12 @@ class ArrivingKV:
             return turned
 
         return [_after(load, turn(layer)) for layer, load in enumerate(self._layers)]
+
+
+def _failed(error: KVLoadError) -> Future[LayerKV]:
+    result: Future[LayerKV] = Future()
+    result.set_exception(error)
+    return result
 
 
 def _after(load: Future[LayerKV], then: Callable[[LayerKV], LayerKV]) -> Future[LayerKV]:

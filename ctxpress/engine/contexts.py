@@ -129,6 +129,7 @@ class ContextBuilder:
             else:  # what is behind it is known, so its KV is the one that was computed before
                 yield from self._run(row, tokens[index * size : (index + 1) * size], index * size)
         missing = [index for index, block in enumerate(found) if block is None]
+        _release(found)
         yield from _begun([block for block in found if block is not None])
         n_held = n_found * size
         n_cached = n_held - size * sum(index < n_found for index in missing)
@@ -160,6 +161,7 @@ class ContextBuilder:
         counts = _Counts()
         prefix, documents = yield from self._encoded(pieces, whole, counts)
         placed = parallel_row(self._model, prefix, documents, mixing)
+        _release([prefix, *documents])
         yield from _begun([*([] if prefix is None else [prefix]), *documents])
         report: dict[str, Any] = {
             "kv_reuse": "parallel",
@@ -317,6 +319,13 @@ class ContextBuilder:
         n_chunks = (len(tokens) - 1) // self._chunk_tokens
         whole = tokens[: n_chunks * self._chunk_tokens]
         return chunk_keys(self._model.identity, whole, chunk_tokens=self._chunk_tokens)
+
+
+def _release(blocks: Sequence[_Block | None]) -> None:
+    """They are in their places."""
+    for block in blocks:
+        if isinstance(block, ArrivingKV):
+            block.release()
 
 
 def _begun(blocks: Sequence[_Block]) -> Work[None]:

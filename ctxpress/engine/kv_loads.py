@@ -86,7 +86,9 @@ class KVLoads:
             if one is None or arriving is None:
                 self._count("missing" if one is None or worth else "computed instead")
                 continue
-            begun[run.key] = self._arriving[run.key] = arriving
+            begun[run.key] = arriving
+            if arriving.kept:  # else it is for one user only
+                self._arriving[run.key] = arriving
             task = asyncio.create_task(self._receive(run, one, arriving, batch))
             batch.begin_one()
             self._tasks.add(task)
@@ -127,10 +129,11 @@ class KVLoads:
 
     def _announced(self, stored: StoredKV) -> ArrivingKV | None:
         try:
-            return ArrivingKV(stored.header())
+            header = stored.header()
         except KVMissError as error:
             logger.warning("stored KV is of something else: %s", error)
             return None
+        return ArrivingKV(header, kept=self._wants(header.layout.decoded_bytes))
 
     async def _receive(
         self, run: WantedKV, stored: StoredKV, arriving: ArrivingKV, batch: _Batch
@@ -143,7 +146,7 @@ class KVLoads:
                     await self._decode(run, stored, arriving, batch)
             finally:
                 batch.end_one()
-            if self._wants(arriving.size_bytes):
+            if arriving.kept:
                 await batch.ended.wait()
                 self._keep(key, await self._aside(arriving.whole))
             self._count("store")

@@ -7,7 +7,7 @@ may be run in pieces. All of that is measured on four tokens when the model is l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from ctxpress.cache.identity import KVIdentity
 from ctxpress.engine.attention import register_attention
 from ctxpress.engine.fingerprint import tokenizer_digest, weights_digest
 from ctxpress.engine.rope import RotaryPositions
+from ctxpress.engine.row_memory import RowMemory
 from ctxpress.errors import ModelError
 from ctxpress.models.checkpoint import Device, Dtype, ModelKind, load_checkpoint
 
@@ -42,6 +43,7 @@ class RotaryModel:
     ``model``: of transformers, in evaluation mode. ``tokenizer``: its fast tokenizer, or None.
     ``identity``: what its KV belongs to, without ``tokens``. ``max_tokens``: its window.
     ``window_tokens``: how far back its sliding layers see; None where all layers see everything.
+    ``row_memory``: where buffers for its KV come from.
     """
 
     name: str
@@ -54,6 +56,7 @@ class RotaryModel:
     head_dim: int
     max_tokens: int
     window_tokens: int | None
+    row_memory: RowMemory = field(default_factory=RowMemory)
 
     @property
     def device(self) -> torch.device:

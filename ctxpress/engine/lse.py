@@ -1,9 +1,9 @@
 """Attention that also returns the log-sum-exp of its logits, without repeating the heads of GQA.
 
-One function, two ways to compute it: fused kernels where torch has one that returns the
-log-sum-exp (its CPU flash kernel; CUDA's in half precision), and plain matrices everywhere. The
-fused ones are private names of torch, so they are used here and nowhere else, and a contract test
-holds both ways to each other.
+One function, three ways to compute it: a kernel of our own for bfloat16 on processors that multiply
+it; fused kernels where torch has one that returns the log-sum-exp (its CPU flash kernel; CUDA's in
+half precision); and plain matrices everywhere. torch's are private names, so they are used here and
+nowhere else, and tests hold all ways to each other.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from collections.abc import Callable
 
 import torch
 
+from ctxpress.engine.bfloat16_attention import attend_bfloat16, can_attend_bfloat16
+
 __all__ = ["attend", "attend_eager"]
 
+_LEAST_ROWS = 16  # with fewer queries torch's flash kernel is as fast, and they would fill no lanes
 _Kernel = Callable[
     [torch.Tensor, torch.Tensor, torch.Tensor, float, bool], tuple[torch.Tensor, torch.Tensor]
 ]
@@ -44,6 +47,11 @@ def attend(
     square = n_keys == n
     if window is not None or softcap is not None or (causal and not square):
         return attend_eager(query, keys, values, scale, own=own, window=window, softcap=softcap)
+    if not causal:
+        folded = query.reshape(query.shape[0], -1, query.shape[3])
+        if folded.shape[1] >= _LEAST_ROWS and can_attend_bfloat16(folded, keys, values):
+            output, lse = attend_bfloat16(folded, keys, values, scale)
+            return output.view(query.shape), lse.view(query.shape[:3])
     fused = _fused(query)
     if fused is None:
         return attend_eager(query, keys, values, scale, own=own)

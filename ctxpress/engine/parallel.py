@@ -155,6 +155,7 @@ def reserve(model: RotaryModel, row: Row, n_tokens: int) -> None:
         head_dim=model.head_dim,
         dtype=model.dtype,
         device=model.device,
+        memory=model.row_memory,
     )
 
 

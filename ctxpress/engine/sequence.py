@@ -11,6 +11,8 @@ from concurrent.futures import Future
 
 import torch
 
+from ctxpress.cache.codecs.tensor_bytes import empty_tensor
+from ctxpress.engine.row_memory import RowMemory
 from ctxpress.errors import CodecError
 
 __all__ = ["SequenceKV"]
@@ -65,14 +67,17 @@ class SequenceKV:
         head_dim: int,
         dtype: torch.dtype,
         device: torch.device,
+        memory: RowMemory | None = None,
     ) -> None:
         """Make room for ``n_tokens`` in all, so that appending them moves nothing.
 
         For an empty sequence. What still comes can then be written to :meth:`room` by whoever
-        brings it.
+        brings it. ``memory``: where the buffers come from.
         """
-        for layer in self._layers:
-            layer.reserve((n_kv_heads, n_tokens + _LEAST_ROOM, head_dim), dtype, device)
+        shape = (self.n_layers, 2, n_kv_heads, n_tokens + _LEAST_ROOM, head_dim)
+        empty = empty_tensor if memory is None else memory.empty
+        for layer, buffers in zip(self._layers, empty(shape, dtype, device), strict=True):
+            layer.reserve(*buffers)
 
     def room(self, layer: int, n_tokens: int) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Where the next ``n_tokens`` of a layer will lie, if that is reserved: keys and values."""
@@ -132,11 +137,8 @@ class _Layer:
             return 0
         return 2 * int(self._keys.numel()) * int(self._keys.element_size())
 
-    def reserve(
-        self, shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device
-    ) -> None:
-        self._keys = torch.empty(shape, dtype=dtype, device=device)
-        self._values = torch.empty(shape, dtype=dtype, device=device)
+    def reserve(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        self._keys, self._values = keys, values
 
     def room(self, n_tokens: int) -> tuple[torch.Tensor, torch.Tensor] | None:
         start, stop = self.n_tokens, self.n_tokens + n_tokens

@@ -8,12 +8,10 @@ are allocated already. Some tokens may be kept as they are: those with NaN or in
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from ctxpress.cache.calibration import Calibration
@@ -28,6 +26,7 @@ from ctxpress.cache.codecs.exact_rows import (
     without_tokens,
 )
 from ctxpress.cache.codecs.methods import EncodedSections, SectionMethods
+from ctxpress.cache.codecs.tensor_bytes import empty_tensor
 from ctxpress.cache.container import (
     DEFAULT_MAX_DECODED_BYTES,
     ContainerHeader,
@@ -224,7 +223,8 @@ class SectionedCodec(SectionMethods):
         shape = (last - first, layout.n_kv_heads, layout.n_tokens, layout.head_dim)
         dtype = DTYPES[layout.dtype]
         try:
-            return _empty(shape, dtype, self._device), _empty(shape, dtype, self._device)
+            keys = empty_tensor(shape, dtype, self._device)
+            return keys, empty_tensor(shape, dtype, self._device)
         except (MemoryError, RuntimeError) as error:  # torch has its own kinds of "out of memory"
             size_bytes = (last - first) * layout.layer_bytes
             raise LimitExceededError(
@@ -249,15 +249,6 @@ def _layout(block: KVBlock) -> KVLayout:
         head_dim=block.head_dim,
         dtype=block.dtype_name,
     )
-
-
-def _empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    if device.type != "cpu":
-        return torch.empty(shape, dtype=dtype, device=device)
-    # numpy asks the system for huge pages where an array is large: the first touch of small ones
-    # costs several times what decoding does.
-    raw = np.empty(math.prod(shape), f"i{dtype.itemsize}")
-    return torch.from_numpy(raw).view(dtype).view(shape)
 
 
 def _usable(device: str) -> torch.device:

@@ -1,13 +1,14 @@
-"""Tensors as little-endian bytes in row-major order, and back, with one copy."""
+"""Tensors as little-endian bytes in row-major order, and back, with one copy; room for them."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["copy_bytes_into", "tensor_to_bytes"]
+__all__ = ["copy_bytes_into", "empty_tensor", "tensor_to_bytes"]
 
 _INTEGERS: dict[int, tuple[torch.dtype, np.dtype[np.signedinteger[Any]]]] = {
     4: (torch.int32, np.dtype("<i4")),
@@ -31,3 +32,13 @@ def copy_bytes_into(tensor: torch.Tensor, data: memoryview) -> None:
     else:
         native = torch.from_numpy(array.astype(little_endian.newbyteorder("="), copy=True))
         tensor.copy_(native.view(tensor.dtype))
+
+
+def empty_tensor(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """A tensor of float32, float16 or bfloat16 that holds anything; large ones in huge pages."""
+    if device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
+    # numpy asks the system for huge pages where an array is large: the first touch of small ones
+    # costs several times what decoding does.
+    raw = np.empty(math.prod(shape), f"i{dtype.itemsize}")
+    return torch.from_numpy(raw).view(dtype).view(shape)
