@@ -1,6 +1,7 @@
 """A link of a given speed in front of a TCP port: bytes towards the client pass a token bucket.
 
-As a process of its own, so that it takes no time from what is measured::
+As a process of its own, which moves pages from socket to socket without looking at them: a link
+takes no time from the processors of what is measured, and this takes little::
 
     with shaped_link(6379, bytes_per_s=125_000_000) as port:
         ...
@@ -9,10 +10,12 @@ As a process of its own, so that it takes no time from what is measured::
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
+import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -43,41 +46,59 @@ class _Bucket:
 
     def __init__(self, bytes_per_s: float) -> None:
         self._bytes_per_s = bytes_per_s
+        self._lock = threading.Lock()
         self._free_s = time.perf_counter()  # when all that has passed is paid for
 
-    async def take(self, n_bytes: int) -> None:
+    def take(self, n_bytes: int) -> None:
         """Wait until ``n_bytes`` may have passed."""
-        now_s = time.perf_counter()
-        if now_s - self._free_s > _MADE_UP_S:
-            self._free_s = now_s
-        self._free_s += n_bytes / self._bytes_per_s
-        if self._free_s > now_s:
-            await asyncio.sleep(self._free_s - now_s)
+        with self._lock:
+            now_s = time.perf_counter()
+            if now_s - self._free_s > _MADE_UP_S:
+                self._free_s = now_s
+            self._free_s += n_bytes / self._bytes_per_s
+            wait_s = self._free_s - now_s
+        if wait_s > 0:
+            time.sleep(wait_s)
 
 
-async def _copy(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bucket: _Bucket | None
-) -> None:
-    with contextlib.suppress(ConnectionError):
-        while piece := await reader.read(_PIECE_BYTES):
-            if bucket is not None:
-                await bucket.take(len(piece))
-            writer.write(piece)
-            await writer.drain()
-        writer.close()
+def _copy(source: socket.socket, target: socket.socket, bucket: _Bucket | None) -> None:
+    """Until ``source`` ends; then so does ``target``."""
+    out_of, into = os.pipe()
+    try:
+        with contextlib.suppress(OSError):
+            while n_bytes := os.splice(source.fileno(), into, _PIECE_BYTES):
+                if bucket is not None:
+                    bucket.take(n_bytes)
+                while n_bytes:
+                    n_bytes -= os.splice(out_of, target.fileno(), n_bytes)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+    finally:
+        os.close(out_of)
+        os.close(into)
 
 
-async def _serve(port: int, bytes_per_s: float) -> None:
+def _connect(near: socket.socket, port: int, bucket: _Bucket) -> None:
+    with near, socket.create_connection(("127.0.0.1", port)) as far:
+        for one in (near, far):
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        asks = threading.Thread(target=_copy, args=(near, far, None), daemon=True)
+        asks.start()
+        _copy(far, near, bucket)
+        with contextlib.suppress(OSError):
+            far.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            near.shutdown(socket.SHUT_RDWR)
+        asks.join()
+
+
+def _serve(port: int, bytes_per_s: float) -> None:
     bucket = _Bucket(bytes_per_s)
-
-    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(_copy(reader, far_writer, None), _copy(far_reader, writer, bucket))
-
-    server = await asyncio.start_server(connect, "127.0.0.1", 0, limit=2**20)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    async with server:
-        await server.serve_forever()
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        print(server.getsockname()[1], flush=True)
+        while True:
+            near, _ = server.accept()
+            threading.Thread(target=_connect, args=(near, port, bucket), daemon=True).start()
 
 
 def main() -> None:
@@ -86,7 +107,7 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("bytes_per_s", type=float)
     options = parser.parse_args()
-    asyncio.run(_serve(options.port, options.bytes_per_s))
+    _serve(options.port, options.bytes_per_s)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class ArrivingKV:
 
     def __init__(self, header: ContainerHeader, *, kept: bool = True) -> None:
         layout = header.layout
+        self.header = header
         self.identity: KVIdentity = header.identity
         self.position_start = header.position_start
         self.keys_rotated = header.keys_rotated

@@ -32,7 +32,7 @@ from ctxpress.engine.bfloat16_tiles import (
     words_at,
 )
 
-__all__ = ["attend_bfloat16", "can_attend_bfloat16"]
+__all__ = ["attend_bfloat16", "can_attend_bfloat16", "warm_attention"]
 
 _BLOCK_KEYS = 64
 _MOST_LANES = 128  # more queries go in several passes, so that what a pass needs stays close
@@ -82,6 +82,16 @@ def attend_bfloat16(
     )
     team(work)
     return output, lse
+
+
+def warm_attention(head_dim: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Compile what such tensors need, before anybody waits for it; ten seconds, once on a machine.
+
+    It is kept on disk. Nothing happens where :func:`can_attend_bfloat16` says no.
+    """
+    some = torch.zeros((1, 1, head_dim), dtype=dtype, device=device)
+    if can_attend_bfloat16(some, some, some):
+        attend_bfloat16(some, some, some, 1.0)
 
 
 @lru_cache(maxsize=1)
@@ -178,8 +188,8 @@ def _attend_head(
 @compiled
 def _logits(keys: np.ndarray, turned: np.ndarray, logits: np.ndarray) -> int:
     """Products of ``keys`` and the queries; how many rows they take, with some far below."""
-    count, half = keys.shape
-    lanes = turned.shape[1]
+    count: int = keys.shape[0]
+    half, lanes = turned.shape
     whole = count - count % TILE_ROWS
     for lane in range(0, lanes, TILE_LANES):
         for row in range(0, whole, TILE_ROWS):

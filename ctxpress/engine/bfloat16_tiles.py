@@ -42,7 +42,7 @@ _POWERS = (
 )  # fmt: skip
 
 
-class _BFloat16(ir.Type):
+class _BFloat16(ir.Type):  # type: ignore[misc]
     """The type that llvmlite has no name for."""
 
     def _to_string(self) -> str:
@@ -64,7 +64,7 @@ def has_tiles() -> bool:
     return all(features.get(name, False) for name in ("avx512f", "avx512bf16"))
 
 
-def _tile(keep: bool) -> Callable[[Any, Any, Any], Any]:
+def _tile(keep: bool) -> Callable[[Any, Any, Any, Any], Any]:
     def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         rows, row_stride, word_stride, n_words, lanes, lane_stride, out, out_stride = arguments
         places = [
@@ -78,9 +78,7 @@ def _tile(keep: bool) -> Callable[[Any, Any, Any], Any]:
         for own_sums, own_places in zip(sums, places, strict=True):
             for held, place in zip(own_sums, own_places, strict=True):
                 b.store(_load(b, place, _FLOATS) if keep else ir.Constant(_FLOATS, None), held)
-        dot = _function(
-            b, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, [_FLOATS, _HALVES, _HALVES]
-        )
+        dot = _function(b, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, [_FLOATS, _HALVES, _HALVES])
         with cgutils.for_range(b, n_words) as loop:
             at = b.gep(lanes, [b.mul(loop.index, lane_stride)])
             others = [

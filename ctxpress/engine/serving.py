@@ -8,6 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ctxpress.engine.bfloat16_attention import warm_attention
 from ctxpress.engine.kv_memory import KVMemory
 from ctxpress.engine.kv_source import KVSource
 from ctxpress.engine.loading import RotaryModel
@@ -111,6 +112,7 @@ def serve(options: ServingOptions) -> None:
 
 def create_worker(model: RotaryModel, options: ServingOptions) -> tuple[Worker, Any]:
     """The worker, and its KV tier where it has a store (to be closed after it)."""
+    warm_attention(model.head_dim, model.dtype, model.device)
     mixing, calibration = mixing_for(model, options)
     source, tier = create_source(model, options)
     worker = Worker(

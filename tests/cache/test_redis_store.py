@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pytest
 
-from ctxpress.cache.store import Store, create_store
+from ctxpress.cache.store import RangeStore, Store, create_store
 from ctxpress.cache.stores.redis import RedisStore
 from ctxpress.errors import MissingDependencyError, StoreError
 from tests.redis_server import RedisServer
@@ -117,6 +117,26 @@ async def test_tasks_cancelled_twice_lose_no_connection(redis_server: RedisServe
         redis_server.resume()
     await works(store)
     await store.aclose()
+
+
+async def test_a_stream_whose_last_value_was_read_leaves_its_connection(
+    store: RangeStore, redis_server: RedisServer
+) -> None:
+    await store.put("k", bytes(300_000), ttl_s=60)
+
+    async def clients() -> list[str]:
+        reply = await asyncio.to_thread(redis_server.command, "CLIENT", "LIST")
+        lines = [line for line in reply.decode().splitlines() if line.startswith("id=")]
+        return sorted(line.split()[0] for line in lines if "cmd=client" not in line)
+
+    ranges = [(0, 100_000), (100_000, 200_000)]
+    before = await clients()
+    for _ in range(3):
+        async with contextlib.aclosing(store.read_ranges("k", ranges, ahead_bytes=10)) as parts:
+            assert [len(await anext(parts)) for _ in ranges] == [100_000, 200_000]
+    assert before
+    assert await clients() == before
+    assert [part async for part in store.read_ranges("k", [], ahead_bytes=10)] == []
 
 
 async def test_a_full_server(store: Store, redis_server: RedisServer) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,8 @@ from tests.engine.test_scheduler import Answer, request
 from tests.engine.test_server import ASK, DOCUMENTS
 
 
-def announced(block: KVBlock) -> ArrivingKV:
-    return ArrivingKV(parse_header(create_codec("raw").encode(block)))
+def announced(block: KVBlock, *, kept: bool = True) -> ArrivingKV:
+    return ArrivingKV(parse_header(create_codec("raw").encode(block)), kept=kept)
 
 
 def layers(block: KVBlock, first: int, last: int) -> KVBlock:
@@ -108,6 +110,26 @@ def test_what_does_not_come_fails_the_pass_and_says_why() -> None:
         logits(placed)
     with pytest.raises(ValueError, match="not whole"):
         announced(block).whole()
+
+
+def test_what_is_placed_and_not_kept_is_forgotten() -> None:
+    _, block = chunk(0)
+    arriving = announced(block, kept=False)
+    arriving.put(0, layers(block, 0, 1))
+    placed = parallel_row(MODEL, None, [arriving, arriving], Mixing())  # a document that is twice
+    arriving.release()
+    memory = block.keys[1:3].numpy().copy()
+    held = weakref.ref(memory)
+    arriving.put(1, KVBlock(keys=torch.from_numpy(memory), values=block.values[1:3]))
+    del memory
+    gc.collect()
+    assert held() is None
+    assert arriving.late_layer is None
+    assert torch.equal(logits(placed), logits(parallel_row(MODEL, None, [block] * 2, Mixing())))
+    with pytest.raises(KVLoadError, match="placed already"):
+        logits(parallel_row(MODEL, None, [arriving], Mixing()))
+    with pytest.raises(ValueError, match="not whole"):
+        arriving.whole()
 
 
 def test_a_load_that_two_requests_want_is_made_once(tmp_path: Path) -> None:

@@ -66,10 +66,12 @@ class RedisPool:
         least one, are asked for before they are waited for. Each may take what the limits give
         for its size. Close it where it is not read to its end.
         """
+        if not commands:
+            return
         async with self._slots:
             connection, reused = self._take()
+            received = 0
             try:
-                received = 0
                 while received < len(commands):
                     try:
                         async with asyncio.timeout(self._limits.wait_s(sizes_bytes[received])):
@@ -87,12 +89,15 @@ class RedisPool:
                         connection, reused = self._take()
                         continue
                     received += 1
+                    if received == len(commands):
+                        # Before the last is handed out: whoever has it may not ask again.
+                        connection.sent = 0
+                        self._give_back(connection)
                     yield reply
             except BaseException:
-                connection.discard()
+                if received < len(commands):
+                    connection.discard()
                 raise
-            connection.sent = 0
-            self._give_back(connection)
 
     async def aclose(self) -> None:
         """Close idle connections, and those in use as soon as they come back."""
