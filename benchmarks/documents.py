@@ -26,14 +26,15 @@ from ctxpress.sdk import Pipeline
 
 PIPELINES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "restructure": [{"use": "restructure", "keep_ratio": 0.2}],
-    "restructure, read_share 0.7": [
-        {"use": "restructure", "keep_ratio": 0.2, "scorer": {"use": "bundled", "read_share": 0.7}}
+    "restructure, read_share 1": [
+        {"use": "restructure", "keep_ratio": 0.2, "scorer": {"use": "bundled", "read_share": 1.0}}
     ],
     "restructure, read_at_most 8": [
         {"use": "restructure", "keep_ratio": 0.2, "scorer": {"use": "bundled", "read_at_most": 8}}
     ],
     "restructure, scorer bm25": [{"use": "restructure", "keep_ratio": 0.2, "scorer": "bm25"}],
     "restructure, reorder": [{"use": "restructure", "keep_ratio": 0.5}, {"use": "reorder"}],
+    "reorder": [{"use": "reorder"}],
     "select": [{"use": "select", "keep_ratio": 0.2}],
     "dedupe": [{"use": "dedupe"}],
 }

@@ -48,7 +48,7 @@ class BundledConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     read_at_least: Annotated[int, Field(ge=1, le=10_000)] = 8
-    read_share: Annotated[float, Field(gt=0, le=1)] = 0.9
+    read_share: Annotated[float, Field(gt=0, le=1)] = 0.75
     read_at_most: Annotated[int, Field(ge=1, le=10_000)] = 64
     sure: Annotated[float, Field(gt=0, lt=1)] = 0.8
 

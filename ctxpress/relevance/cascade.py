@@ -3,8 +3,8 @@
 BM25 over whole passages finds which document a question is about, reading question and text
 together finds where in it the answer stands; each errs where the other does not, so a sentence's
 score is a logistic mix of both. Texts are read in chunks of whole sentences, so that one long
-document costs no more than many short ones, and only the better chunks by the affinity of their
-words are read: that is what keeps twenty passages within a request's time.
+document costs no more than many short ones, best first and without the sentences whose words are
+least like the question's: that is what keeps twenty passages within a request's time.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ctxpress.document import Range
 from ctxpress.relevance.affinity import WordAffinity
 from ctxpress.relevance.bm25 import BM25Scorer
+from ctxpress.relevance.chunks import Chunk, chunks_of, parts_of
 from ctxpress.relevance.joint import ANSWER, QUOTE, Evidence, JointEvidence
 from ctxpress.relevance.scorer import Relevance, Titled, relevance_of
 from ctxpress.relevance.sentences import split_sentences
@@ -26,9 +26,6 @@ from ctxpress.relevance.speech import conversations, with_surroundings
 
 __all__ = ["CascadeScorer", "RelevanceMix"]
 
-CHUNK_CHARACTERS = 900
-"""About 200 sub-tokens: with question and title, one window of the encoder."""
-_READ_OF_KEPT = 1.5
 _COMPARED_OF_READ = 4
 """Of more chunks than so many times what may be read, only the best by BM25 are compared."""
 
@@ -54,84 +51,17 @@ class RelevanceMix:
         return np.asarray(mixed + (self.bm25 * bm25 + self.bias), np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Sentences `[first, stop)` of the text number `text`."""
-
-    text: int
-    first: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """What the encoder reads at a time: pieces of one text, or of several short ones in a row."""
-
-    pieces: tuple[_Piece, ...]
-    read: Titled
-    sentences: tuple[Range, ...]
-
-
-def _chunks(texts: Sequence[Titled], sentences: Sequence[Sequence[Range]]) -> list[_Chunk]:
-    """All sentences in chunks of at most `CHUNK_CHARACTERS`, or of one longer sentence.
-
-    Texts with titles of their own are not read together, those without are: the turns of a
-    conversation are understood from their neighbours.
-    """
-    chunks: list[_Chunk] = []
-    pending: list[_Piece] = []
-    size = 0
-    for number, ranges in enumerate(sentences):
-        for first, stop in _runs(ranges):
-            length = ranges[stop - 1].end - ranges[first].start
-            apart = bool(texts[number].title) or not pending
-            if pending and (apart or size + length > CHUNK_CHARACTERS):
-                chunks.append(_chunk(texts, sentences, pending))
-                pending, size = [], 0
-            pending.append(_Piece(number, first, stop))
-            size += length
-            if texts[number].title:
-                chunks.append(_chunk(texts, sentences, pending))
-                pending, size = [], 0
-    if pending:
-        chunks.append(_chunk(texts, sentences, pending))
-    return chunks
-
-
-def _runs(sentences: Sequence[Range]) -> list[tuple[int, int]]:
-    runs: list[tuple[int, int]] = []
-    first = 0
-    for number, sentence in enumerate(sentences):
-        if number > first and sentence.end - sentences[first].start > CHUNK_CHARACTERS:
-            runs.append((first, number))
-            first = number
-    if first < len(sentences):
-        runs.append((first, len(sentences)))
-    return runs
-
-
-def _chunk(
-    texts: Sequence[Titled], sentences: Sequence[Sequence[Range]], pieces: Sequence[_Piece]
-) -> _Chunk:
-    parts, ranges, at = [], [], 0
-    for piece in pieces:
-        mine = sentences[piece.text][piece.first : piece.stop]
-        shift = at - mine[0].start
-        ranges += [Range(start + shift, end + shift) for start, end in mine]
-        parts.append(texts[piece.text].text[mine[0].start : mine[-1].end])
-        at += len(parts[-1]) + 1
-    title = texts[pieces[0].text].title
-    return _Chunk(tuple(pieces), Titled("\n".join(parts), title), tuple(ranges))
-
-
 class CascadeScorer:
     """`RelevanceScorer` over BM25 and the encoder; scores are calibrated.
 
-    The encoder reads chunks by falling affinity of their words with the question's: first
-    `read_at_least`, or one and a half times what the caller is going to keep. Where a sentence in
-    them is of use with a chance of `sure`, that is all; else it reads on, up to `read_share` of all
-    chunks, and to `read_at_most`. In conversations, what was said around a sentence counts for it
-    (`speech`); these chances are an order more than estimates.
+    Of more than `read_at_least` chunks, the encoder reads the sentences whose words are most like
+    the question's: the `read_share` of the text, or as much as the caller is going to keep, and no
+    more than `read_at_most` chunks have. The best `read_at_least` chunks go first, or the part that
+    is going to be kept; where a sentence in them is of use with a chance of `sure`, that is all.
+    Without a `keep_ratio` there may be much of use, and it always reads on. So it does where there
+    are conversations, and leaves nothing out: turns may answer without any word of the question's,
+    and what was said around a sentence counts for it (`speech`); there, chances are an order more
+    than estimates.
     """
 
     def __init__(
@@ -140,7 +70,7 @@ class CascadeScorer:
         mix: RelevanceMix,
         *,
         read_at_least: int = 8,
-        read_share: float = 0.9,
+        read_share: float = 0.75,
         read_at_most: int = 64,
         sure: float = 0.8,
     ) -> None:
@@ -158,7 +88,7 @@ class CascadeScorer:
         """Algorithm versions, model and settings."""
         settings = f"{self._read_at_least}-{self._read_share}-{self._read_at_most}-{self._sure}"
         parts = (self._words.identity, self._affinity.identity, self._joint.identity)
-        return f"cascade/3/{settings}/{'/'.join(parts)}/{self._mix}"
+        return f"cascade/4/{settings}/{'/'.join(parts)}/{self._mix}"
 
     @property
     def languages(self) -> frozenset[str] | None:
@@ -175,22 +105,18 @@ class CascadeScorer:
     ) -> list[Relevance]:
         """See `RelevanceScorer`."""
         sentences = [split_sentences(text.text) for text in texts]
-        chunks = _chunks(texts, sentences)
+        chunks = chunks_of(texts, sentences)
+        talks = conversations(texts, sentences)
         text_bm25 = self._shares(question, texts, checkpoint)
         values = [
             np.full(len(ranges), self._mix.unread + self._mix.bm25 * float(share), np.float32)
             for ranges, share in zip(sentences, text_bm25, strict=True)
         ]
-        n_first, n_most = self._n_read(len(chunks), keep_ratio)
-        order = list(range(len(chunks)))
-        if n_first < len(chunks):
-            order = self._by_affinity(question, [chunk.read for chunk in chunks], checkpoint)
 
-        def read(numbers: Sequence[int]) -> float:
+        def read(chosen: Sequence[Chunk]) -> float:
             """Score the sentences of some chunks, the longest first; the highest logit."""
             best = -math.inf
-            numbers = sorted(numbers, key=lambda number: -len(chunks[number].read.text))
-            chosen = [chunks[number] for number in numbers]
+            chosen = sorted(chosen, key=lambda chunk: -len(chunk.read.text))
             evidence = self._joint.of(
                 question,
                 [chunk.read for chunk in chosen],
@@ -207,44 +133,81 @@ class CascadeScorer:
                     at = stop
             return best
 
-        if n_first and read(order[:n_first]) < _logit(self._sure) and n_first < n_most:
-            read(order[n_first:n_most])
-        values = with_surroundings(conversations(texts, sentences), values)
+        n_first = self._n_first(len(chunks), keep_ratio)
+        if n_first == len(chunks):
+            read(chunks)
+        else:
+            ranked = self._ranked(question, chunks, checkpoint)
+            share = 1.0 if talks else max(self._read_share, keep_ratio or 0.0)
+            parts = [
+                part
+                for chunk, mask in self._most_alike(question, ranked, share)
+                if (part := parts_of(chunk, mask, texts, sentences)) is not None
+            ]
+            best = read(parts[:n_first])
+            if talks or keep_ratio is None or best < _logit(self._sure):
+                read(parts[n_first:])
+        values = with_surroundings(talks, values)
         return [
             relevance_of(ranges, _chances(logits), calibrated=True)
             for ranges, logits in zip(sentences, values, strict=True)
         ]
 
-    def _n_read(self, n_chunks: int, keep_ratio: float | None) -> tuple[int, int]:
-        """How many chunks are read first, and how many in all if none of these helps."""
-        most = min(n_chunks, self._read_at_most)
-        if keep_ratio is None:
-            return most, most
-        kept = math.ceil(_READ_OF_KEPT * keep_ratio * n_chunks - 1e-9)
-        first = min(most, max(self._read_at_least, kept))
-        return first, min(most, max(first, math.ceil(self._read_share * n_chunks - 1e-9)))
+    def _n_first(self, n_chunks: int, keep_ratio: float | None) -> int:
+        """How many chunks are read before it is asked whether that is enough."""
+        kept = 0 if keep_ratio is None else math.ceil(keep_ratio * n_chunks - 1e-9)
+        return min(n_chunks, self._read_at_most, max(self._read_at_least, kept))
 
-    def _by_affinity(
-        self, question: str, read: Sequence[Titled], checkpoint: Callable[[], None] | None
-    ) -> list[int]:
-        """The numbers of what is worth reading, best first."""
-        compared: Sequence[int] = range(len(read))
+    def _ranked(
+        self, question: str, chunks: Sequence[Chunk], checkpoint: Callable[[], None] | None
+    ) -> list[tuple[Chunk, float]]:
+        """What is worth reading, best first, with its affinity as a share of the best one's."""
         most = _COMPARED_OF_READ * self._read_at_most
-        if len(read) > most:
-            bm25 = self._shares(question, read, checkpoint)
-            compared = np.argsort(-bm25, kind="stable")[:most].tolist()
+        if len(chunks) > most:
+            bm25 = self._shares(question, [chunk.read for chunk in chunks], checkpoint)
+            chunks = [chunks[number] for number in np.argsort(-bm25, kind="stable")[:most]]
         if checkpoint is not None:
             checkpoint()
-        affinity = self._affinity.of(question, [read[number] for number in compared])
-        return [compared[place] for place in np.argsort(-affinity, kind="stable").tolist()]
+        affinity = _of_best(self._affinity.of(question, [chunk.read for chunk in chunks]))
+        order = np.argsort(-affinity, kind="stable")
+        return [(chunks[number], float(affinity[number])) for number in order]
+
+    def _most_alike(
+        self, question: str, ranked: Sequence[tuple[Chunk, float]], share: float
+    ) -> list[tuple[Chunk, list[bool]]]:
+        """The sentences that are most like the question, as masks over those of the chunks.
+
+        They have that `share` of the text, and no more than `read_at_most` chunks have. A sentence
+        is as good as its own words and those of its chunk together say.
+        """
+        ranked = ranked[: math.ceil(self._read_at_most / share - 1e-9)]
+        alone = [
+            Titled(chunk.read.text[start:end])
+            for chunk, _ in ranked
+            for start, end in chunk.sentences
+        ]
+        sizes = [len(chunk.sentences) for chunk, _ in ranked]
+        around = np.repeat(np.array([affinity for _, affinity in ranked], np.float32), sizes)
+        own = _of_best(self._affinity.of(question, alone))
+        order = np.argsort(-(own + around), kind="stable")
+        lengths = np.array([len(sentence.text) for sentence in alone])[order]
+        chosen = np.zeros(len(alone), bool)
+        before = np.cumsum(lengths) - lengths
+        chosen[order] = before < share * lengths.sum()
+        masks = np.split(chosen, np.cumsum(sizes)[:-1])
+        return [(chunk, mask.tolist()) for (chunk, _), mask in zip(ranked, masks, strict=True)]
 
     def _shares(
         self, question: str, texts: Sequence[Titled], checkpoint: Callable[[], None] | None
     ) -> npt.NDArray[np.float32]:
         """BM25 of each text as a share of the best one's, in [0, 1]."""
-        scores = self._words.text_scores(question, texts, checkpoint=checkpoint)
-        best = float(scores.max()) if len(scores) else 0.0
-        return scores / np.float32(best) if best > 0 else np.zeros_like(scores)
+        return _of_best(self._words.text_scores(question, texts, checkpoint=checkpoint))
+
+
+def _of_best(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Scores as shares of the best one, in [0, 1]; zeros stay zeros."""
+    best = float(scores.max(initial=0.0))
+    return scores / np.float32(best) if best > 0 else np.zeros_like(scores)
 
 
 def _chances(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

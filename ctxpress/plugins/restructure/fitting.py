@@ -17,7 +17,7 @@ __all__ = ["Choice", "Fitting", "ranges_to_keep"]
 _BATCH = 64
 """Pieces between two checkpoints."""
 _HOPELESS = 1.5
-"""All pieces are not tried together where they seem to be so many times the budget."""
+"""What seems to be so many times the budget is not counted: pieces all together, or one of them."""
 _DENSE_ENDS = "。！？；｡？！"
 
 
@@ -58,12 +58,14 @@ class Fitting:
         self._checkpoint = checkpoint
         self._costs: dict[tuple[int, Range], int] = {}
         self._openings: dict[int, int] = {}
+        self._densities: dict[int, float] = {}  # tokens a character
 
     def choose(self, budget: int) -> Choice:
         """All pieces, if they fit into `budget` tokens; else the best that do.
 
-        A piece that does not fit is passed over for shorter ones. One that a chosen piece leans on
-        comes up at its own score. Costs of pieces are added up, which is near to the tokens of the
+        A piece that does not fit is passed over for shorter ones, and so is, without counting, one
+        that by its length seems to be far from fitting. One that a chosen piece leans on comes up
+        at its own score. Costs of pieces are added up, which is near to the tokens of the
         whole, and not the same.
         """
         everything = [*self._forced, *self._pieces.wanted, *self._pieces.leans.values()]
@@ -91,8 +93,8 @@ class Fitting:
             if steps % _BATCH == 0:
                 self._checkpoint()
             if (piece.passage, piece.range) not in taken:
-                if left <= 0 and _free_text(self._passages[piece.passage], piece.range).strip():
-                    continue  # it costs something, and nothing is left: it need not be counted
+                if self._is_hopeless(piece, left):
+                    continue
                 cost = self._cost(piece, opened)
                 if cost > max(left, 0):
                     continue
@@ -116,6 +118,17 @@ class Fitting:
             texts = [self._head_of(passage), *(passage.text[a:b] for a, b in fixed)]
             self._openings[piece.passage] = sum(map(self._counted, texts))
         return self._costs[key] + self._openings[piece.passage]
+
+    def _is_hopeless(self, piece: Piece, left: int) -> bool:
+        """Whether a piece need not be counted to see that it does not fit into `left` tokens."""
+        passage = self._passages[piece.passage]
+        size = len(_free_text(passage, piece.range).strip())
+        if left <= 0 or not size:
+            return size > 0
+        if piece.passage not in self._densities:
+            tokens = self._counted(passage.text)
+            self._densities[piece.passage] = tokens / len(passage.text)
+        return size * self._densities[piece.passage] > _HOPELESS * left
 
     def _counted(self, text: str) -> int:
         return self._count(text) if text else 0
