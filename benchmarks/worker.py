@@ -1,7 +1,7 @@
 """First token behind 8k tokens of documents: cached in Redis, beside computing everything.
 
     python -m benchmarks.worker [--shape 1b|tiny] [--codec cachegen-3] [--rounds 5]
-                                [--threads 2] [--write docs/worker.md]
+                                [--threads 1] [--write docs/worker.md]
 
 A random Llama in bf16 on the CPU (weights do not change how long it takes; they make KV that
 compresses worse than that of text). Documents are encoded in parallel once and stored, through the
@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="1b")
     parser.add_argument("--codec", default="cachegen-3")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2, help="sections decoded at a time")
+    parser.add_argument("--threads", type=int, default=1, help="sections decoded at a time")
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     text = page(measure(options), options)

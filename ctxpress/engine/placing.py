@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import float32, uint32
+from numba import carray, float32, uint32
 
 from ctxpress.cache.codecs.entropy.compiling import compiled
+from ctxpress.cache.codecs.entropy.vectors import bits_of_float, float_of_bits, halves_at
 from ctxpress.engine.rope import RotaryAngles
 
 __all__ = ["can_place", "place_keys", "placed_keys"]
@@ -33,12 +34,17 @@ def place_keys(
     heads and tokens.
     """
     angles = np.ascontiguousarray(cos.numpy()), np.ascontiguousarray(sin.numpy())
-    halves = keys.dtype == torch.bfloat16
-    for one, other in zip(keys, place, strict=True):
-        if halves:
-            _place_bfloat16(_bits(one), *angles, _bits(other))
-        else:
+    if keys.dtype != torch.bfloat16:
+        for one, other in zip(keys, place, strict=True):
             _place_float32(one.contiguous().numpy(), *angles, other.numpy())
+        return
+    if keys.shape != place.shape or keys.shape[1:] != cos.shape:
+        raise ValueError(f"keys of {tuple(keys.shape)} for a place of {tuple(place.shape)}")
+    if place.stride(2) != 1:
+        raise ValueError("a head's numbers must lie next to each other")
+    keys = keys.contiguous()
+    strides = *keys.stride()[:2], *place.stride()[:2]
+    _place_bfloat16(keys.data_ptr(), place.data_ptr(), *strides, keys.shape[0], *angles)
 
 
 def placed_keys(keys: torch.Tensor, angles: RotaryAngles, dtype: torch.dtype) -> torch.Tensor:
@@ -55,11 +61,6 @@ def placed_keys(keys: torch.Tensor, angles: RotaryAngles, dtype: torch.dtype) ->
     return place
 
 
-def _bits(tensor: torch.Tensor) -> np.ndarray:
-    found: np.ndarray = tensor.contiguous().view(torch.int16).numpy().view(np.uint16)
-    return found
-
-
 @compiled
 def _place_float32(keys: np.ndarray, cos: np.ndarray, sin: np.ndarray, place: np.ndarray) -> None:
     n_tokens, head_dim = keys.shape
@@ -74,23 +75,43 @@ def _place_float32(keys: np.ndarray, cos: np.ndarray, sin: np.ndarray, place: np
 
 
 @compiled
-def _place_bfloat16(keys: np.ndarray, cos: np.ndarray, sin: np.ndarray, place: np.ndarray) -> None:
-    n_tokens, head_dim = keys.shape
+def _place_bfloat16(
+    keys: int,
+    place: int,
+    key_head: int,
+    key_token: int,
+    place_head: int,
+    place_token: int,
+    n_heads: int,
+    cos: np.ndarray,
+    sin: np.ndarray,
+) -> None:
+    """``keys`` and ``place`` are addresses; strides are in numbers.
+
+    Rows are taken one by one, so that the compiler sees how each lies.
+    """
+    n_tokens, head_dim = cos.shape
     half = head_dim // 2
-    wide = np.empty(head_dim, np.uint32)
-    values = wide.view(np.float32)
-    turned = np.empty(head_dim, np.float32)
-    bits = turned.view(np.uint32)
-    for token in range(n_tokens):
-        for dim in range(head_dim):
-            wide[dim] = uint32(keys[token, dim]) << uint32(16)
-        for dim in range(half):
-            part = float32(values[half + dim] * sin[token, dim])
-            turned[dim] = values[dim] * cos[token, dim] - part
-            part = float32(values[dim] * sin[token, half + dim])
-            turned[half + dim] = values[half + dim] * cos[token, half + dim] + part
-        for dim in range(head_dim):
-            raw = bits[dim]
-            rounded = (raw + uint32(0x7FFF) + ((raw >> uint32(16)) & uint32(1))) >> uint32(16)
-            is_nan = (raw & uint32(0x7FFFFFFF)) > uint32(0x7F800000)
-            place[token, dim] = _QUIET if is_nan else rounded
+    for head in range(n_heads):
+        for token in range(n_tokens):
+            start = keys + 2 * (head * key_head + token * key_token)
+            source = carray(halves_at(start), (head_dim,))
+            start = place + 2 * (head * place_head + token * place_token)
+            target = carray(halves_at(start), (head_dim,))
+            c, s = cos[token], sin[token]
+            for dim in range(half):
+                first = float_of_bits(uint32(source[dim]) << uint32(16))
+                second = float_of_bits(uint32(source[half + dim]) << uint32(16))
+                turned = second * s[dim]
+                target[dim] = _rounded(first * c[dim] - turned)
+                turned = first * s[half + dim]
+                target[half + dim] = _rounded(second * c[half + dim] + turned)
+
+
+@compiled
+def _rounded(number: float) -> int:
+    """The bits of the nearest bfloat16, ties to even."""
+    raw = bits_of_float(number)
+    rounded = (raw + uint32(0x7FFF) + ((raw >> uint32(16)) & uint32(1))) >> uint32(16)
+    is_nan = (raw & uint32(0x7FFFFFFF)) > uint32(0x7F800000)
+    return uint32(_QUIET) if is_nan else uint32(rounded)

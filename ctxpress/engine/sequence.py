@@ -106,14 +106,6 @@ class SequenceKV:
             torch.stack([values[:, start:stop] for _, values in pairs]),
         )
 
-    def fork(self) -> SequenceKV:
-        """A copy that grows by itself."""
-        copy = SequenceKV(self.n_layers)
-        for own, other in zip(copy._layers, self._layers, strict=True):
-            if other.n_tokens:
-                own.extend(*other.view())
-        return copy
-
     def truncate(self, n_tokens: int) -> None:
         """Forget all tokens from ``n_tokens`` on."""
         for layer in self._layers:

@@ -60,15 +60,6 @@ def test_a_load_of_another_length_is_refused() -> None:
         sequence.layer(0)
 
 
-def test_a_fork_grows_by_itself() -> None:
-    sequence = SequenceKV(2)
-    sequence.append(kv(4, 0), kv(4, 0))
-    fork = sequence.fork()
-    fork.append(kv(2, 1), kv(2, 1))
-    assert (sequence.n_tokens, fork.n_tokens) == (4, 6)
-    assert torch.equal(fork.slice(0, 4)[0], sequence.slice(0, 4)[0])
-
-
 def test_truncated_tokens_are_written_over() -> None:
     sequence = SequenceKV(2)
     sequence.append(kv(9, 0), kv(9, 0))

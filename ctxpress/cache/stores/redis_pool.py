@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Announce", "RedisPool"]
 
 Announce = Callable[[int], None]
+_FIRST_BYTES = 256 * 2**10
 
 
 class RedisPool:
@@ -62,22 +63,25 @@ class RedisPool:
     ) -> AsyncGenerator[Reply]:
         """The replies to ``commands`` one by one, over one connection.
 
-        ``sizes_bytes`` is how large each reply may be: replies of ``ahead_bytes`` in all, and at
-        least one, are asked for before they are waited for. Each may take what the limits give
-        for its size. Close it where it is not read to its end.
+        ``sizes_bytes`` is how large each reply may be: replies of up to ``ahead_bytes`` in all, and
+        at least one, are asked for before they are waited for: first few, then twice as much as
+        has come. A server answers all that it was asked by all before it sends anything, so many
+        readers that ask for much at once wait for each other's last replies with their first.
+        Each may take what the limits give for its size. Close it where it is not read to its end.
         """
         if not commands:
             return
         async with self._slots:
             connection, reused = self._take()
-            received = 0
+            received = received_bytes = 0
             try:
                 while received < len(commands):
                     try:
                         async with asyncio.timeout(self._limits.wait_s(sizes_bytes[received])):
                             stream = await connection.open(None)
                             sent = connection.sent
-                            until = _window(sizes_bytes, received, ahead_bytes)
+                            ahead = min(ahead_bytes, max(_FIRST_BYTES, 2 * received_bytes))
+                            until = _window(sizes_bytes, received, ahead)
                             if until > sent:
                                 await stream.send(commands[sent:until])
                                 connection.sent = until
@@ -88,6 +92,7 @@ class RedisPool:
                         connection.discard()
                         connection, reused = self._take()
                         continue
+                    received_bytes += sizes_bytes[received]
                     received += 1
                     if received == len(commands):
                         # Before the last is handed out: whoever has it may not ask again.

@@ -15,7 +15,17 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-__all__ = ["address_of", "decode_eight", "encode_eight", "half_of", "has_halves", "has_vectors"]
+__all__ = [
+    "address_of",
+    "bits_of_float",
+    "decode_eight",
+    "encode_eight",
+    "float_of_bits",
+    "half_of",
+    "halves_at",
+    "has_halves",
+    "has_vectors",
+]
 
 _I1, _I8, _I32, _I64, _F64 = (*(ir.IntType(n) for n in (1, 8, 32, 64)), ir.DoubleType())
 _LANES = 8
@@ -55,6 +65,36 @@ def half_of(typing_context: Any, number: Any) -> Any:
         return builder.bitcast(half, ir.IntType(16))
 
     return types.uint16(types.float32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def float_of_bits(typing_context: Any, bits: Any) -> Any:
+    """The float32 that these 32 bits are."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.uint32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def bits_of_float(typing_context: Any, number: Any) -> Any:
+    """The 32 bits of a float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], _I32)
+
+    return types.uint32(types.float32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def halves_at(typing_context: Any, address: Any) -> Any:
+    """A pointer to numbers of 16 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.IntType(16).as_pointer())
+
+    return types.CPointer(types.uint16)(types.int64), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
