@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import carray, float32, uint32
+from numba import carray, uint32
 
 from ctxpress.cache.codecs.entropy.compiling import compiled
 from ctxpress.cache.codecs.entropy.vectors import bits_of_float, float_of_bits, halves_at
@@ -33,18 +33,21 @@ def place_keys(
     ``cos``, ``sin``: ``(n_tokens, head_dim)``, float32. ``place`` may have any strides between
     heads and tokens.
     """
-    angles = np.ascontiguousarray(cos.numpy()), np.ascontiguousarray(sin.numpy())
+    cosines, sines = np.ascontiguousarray(cos.numpy()), np.ascontiguousarray(sin.numpy())
     if keys.dtype != torch.bfloat16:
         for one, other in zip(keys, place, strict=True):
-            _place_float32(one.contiguous().numpy(), *angles, other.numpy())
+            _place_float32(one.contiguous().numpy(), cosines, sines, other.numpy())
         return
-    if keys.shape != place.shape or keys.shape[1:] != cos.shape:
+    if keys.shape != place.shape or not keys.shape[1:] == cos.shape == sin.shape:
         raise ValueError(f"keys of {tuple(keys.shape)} for a place of {tuple(place.shape)}")
     if place.stride(2) != 1:
         raise ValueError("a head's numbers must lie next to each other")
     keys = keys.contiguous()
-    strides = *keys.stride()[:2], *place.stride()[:2]
-    _place_bfloat16(keys.data_ptr(), place.data_ptr(), *strides, keys.shape[0], *angles)
+    _place_bfloat16(
+        keys.data_ptr(), keys.stride(0), keys.stride(1),
+        place.data_ptr(), place.stride(0), place.stride(1),
+        keys.shape[0], cosines, sines,
+    )  # fmt: skip
 
 
 def placed_keys(keys: torch.Tensor, angles: RotaryAngles, dtype: torch.dtype) -> torch.Tensor:
@@ -77,9 +80,9 @@ def _place_float32(keys: np.ndarray, cos: np.ndarray, sin: np.ndarray, place: np
 @compiled
 def _place_bfloat16(
     keys: int,
-    place: int,
     key_head: int,
     key_token: int,
+    place: int,
     place_head: int,
     place_token: int,
     n_heads: int,
@@ -114,4 +117,5 @@ def _rounded(number: float) -> int:
     raw = bits_of_float(number)
     rounded = (raw + uint32(0x7FFF) + ((raw >> uint32(16)) & uint32(1))) >> uint32(16)
     is_nan = (raw & uint32(0x7FFFFFFF)) > uint32(0x7F800000)
-    return uint32(_QUIET) if is_nan else uint32(rounded)
+    bits: int = uint32(_QUIET) if is_nan else uint32(rounded)
+    return bits

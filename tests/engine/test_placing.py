@@ -29,6 +29,18 @@ def test_keys_are_placed_as_torch_rotates_them(dtype: torch.dtype) -> None:
     assert not buffer[:, 31:].any()
 
 
+def test_a_place_of_another_shape_is_refused_before_anything_is_written() -> None:
+    keys = torch.zeros(2, 11, 16, dtype=torch.bfloat16)
+    cos, sin = torch.zeros(11, 16), torch.zeros(11, 16)
+    for place in (torch.zeros(2, 10, 16), torch.zeros(1, 11, 16), torch.zeros(2, 11, 8)):
+        with pytest.raises(ValueError, match="for a place of"):
+            place_keys(keys, cos, sin, place.bfloat16())
+    with pytest.raises(ValueError, match="for a place of"):
+        place_keys(keys, cos, sin[:10], keys.clone())
+    with pytest.raises(ValueError, match="next to each other"):
+        place_keys(keys, cos, sin, torch.zeros(2, 16, 11, dtype=torch.bfloat16).transpose(1, 2))
+
+
 def test_other_types_are_left_to_torch() -> None:
     half, single = torch.zeros(1, dtype=torch.float16), torch.zeros(1)
     assert not can_place(half, half)

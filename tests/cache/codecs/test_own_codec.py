@@ -81,7 +81,7 @@ def test_memory_that_is_not_there_is_a_limit(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(sectioned, "_empty", fail)
+        patch.setattr(sectioned, "empty_tensor", fail)
         with pytest.raises(LimitExceededError, match=f"cannot allocate {block.size_bytes} bytes"):
             codec.decode(data)
     if isinstance(error, MemoryError):
