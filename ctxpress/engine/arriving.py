@@ -121,16 +121,18 @@ class ArrivingKV:
         for tensors of its own. The futures raise :class:`KVLoadError`.
         """
 
+        rotated = self.keys_rotated  # not self: futures that hold on to it would hold each other
+
         def turn(layer: int) -> Callable[[LayerKV], LayerKV]:
             def turned(pair: LayerKV) -> LayerKV:
                 keys, values = (tensor.to(angles.device) for tensor in pair)
                 room = rooms[layer]
-                if room is not None and not self.keys_rotated and can_place(keys, room[0]):
+                if room is not None and not rotated and can_place(keys, room[0]):
                     place_keys(keys, *angles.layers[layer], room[0])
                     with torch.inference_mode():
                         room[1].copy_(values)
                     return room
-                if not self.keys_rotated:
+                if not rotated:
                     keys = angles.rotate(keys, layer)
                 if room is None:
                     return keys.to(dtype), values.to(dtype)

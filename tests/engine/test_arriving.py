@@ -132,6 +132,21 @@ def test_what_is_placed_and_not_kept_is_forgotten() -> None:
         arriving.whole()
 
 
+def test_a_block_goes_with_its_last_user_without_the_garbage_collector() -> None:
+    _, block = chunk(0)
+    arriving = announced(block)
+    placed = parallel_row(MODEL, None, [arriving], Mixing())
+    arriving.put(0, block)
+    logits(placed)
+    held = weakref.ref(arriving)
+    gc.disable()
+    try:
+        del arriving, placed
+        assert held() is None
+    finally:
+        gc.enable()
+
+
 def test_a_load_that_two_requests_want_is_made_once(tmp_path: Path) -> None:
     key, block = chunk(0)
     writer = tier_at(f"disk://{tmp_path}")
