@@ -12,7 +12,7 @@ import torch
 from ctxpress.cache.container import ContainerHeader
 from ctxpress.cache.identity import KVIdentity
 from ctxpress.cache.kv import KVBlock
-from ctxpress.engine.placing import can_place, place_keys
+from ctxpress.engine.placing import place_layer
 from ctxpress.engine.rope import RotaryAngles
 from ctxpress.errors import CodecError
 
@@ -124,22 +124,9 @@ class ArrivingKV:
         rotated = self.keys_rotated  # not self: futures that hold on to it would hold each other
 
         def turn(layer: int) -> Callable[[LayerKV], LayerKV]:
-            def turned(pair: LayerKV) -> LayerKV:
-                keys, values = (tensor.to(angles.device) for tensor in pair)
-                room = rooms[layer]
-                if room is not None and not rotated and can_place(keys, room[0]):
-                    place_keys(keys, *angles.layers[layer], room[0])
-                    with torch.inference_mode():
-                        room[1].copy_(values)
-                    return room
-                if not rotated:
-                    keys = angles.rotate(keys, layer)
-                if room is None:
-                    return keys.to(dtype), values.to(dtype)
-                with torch.inference_mode():
-                    return room[0].copy_(keys), room[1].copy_(values)
-
-            return turned
+            return lambda pair: place_layer(
+                pair, angles, layer, dtype, rooms[layer], rotated=rotated
+            )
 
         return [_after(load, turn(layer)) for layer, load in enumerate(self._layers)]
 

@@ -121,8 +121,7 @@ class ContextBuilder:
         while n_found and found[n_found - 1] is None:
             n_found -= 1
         row = sequential_row(self._model, []).row
-        if any(map(_arrives, found[:n_found])):
-            reserve(self._model, row, len(tokens))
+        reserve(self._model, row, len(tokens))
         for index, block in enumerate(found[:n_found]):
             if block is not None:
                 place_row(self._model, row, block, index * size)

@@ -10,17 +10,18 @@ How much weight documents get is corrected by T and S; see :mod:`ctxpress.engine
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 import torch
 
 from ctxpress.cache.chunk_key import tokens_digest
 from ctxpress.cache.kv import KVBlock
-from ctxpress.engine.arriving import ArrivingKV
+from ctxpress.engine.arriving import ArrivingKV, LayerKV
 from ctxpress.engine.attention import ContextPlan, Row
 from ctxpress.engine.forward import run_rows
 from ctxpress.engine.loading import RotaryModel
-from ctxpress.engine.placing import placed_keys
+from ctxpress.engine.placing import place_layer
 from ctxpress.engine.sequence import SequenceKV
 from ctxpress.errors import CodecError, ContextLengthError
 
@@ -136,15 +137,17 @@ def place_row(model: RotaryModel, row: Row, block: KVBlock | ArrivingKV, place: 
     _check_fit(model, block, place)
     _check_length(model, place + block.n_tokens)
     positions = torch.arange(place, place + block.n_tokens, device=model.device)
+    angles = model.rope.at(positions)
+    rooms = [row.sequence.room(layer, block.n_tokens) for layer in range(model.n_layers)]
     if isinstance(block, ArrivingKV):
-        rooms = [row.sequence.room(layer, block.n_tokens) for layer in range(model.n_layers)]
-        loads = block.placed(model.rope.at(positions), model.dtype, rooms)
-        row.sequence.append_later(block.n_tokens, loads)
-        return
-    keys = block.keys.to(model.device)
-    if not block.keys_rotated:
-        keys = placed_keys(keys, model.rope.at(positions), model.dtype)
-    row.sequence.append(keys.to(model.dtype), block.values.to(model.device, model.dtype))
+        loads = block.placed(angles, model.dtype, rooms)
+    else:
+        rotated = block.keys_rotated
+        loads = [
+            _here(place_layer(pair, angles, layer, model.dtype, rooms[layer], rotated=rotated))
+            for layer, pair in enumerate(zip(block.keys, block.values, strict=True))
+        ]
+    row.sequence.append_later(block.n_tokens, loads)
 
 
 def reserve(model: RotaryModel, row: Row, n_tokens: int) -> None:
@@ -159,6 +162,12 @@ def reserve(model: RotaryModel, row: Row, n_tokens: int) -> None:
     )
 
 
+def _here(pair: LayerKV) -> Future[LayerKV]:
+    done: Future[LayerKV] = Future()
+    done.set_result(pair)
+    return done
+
+
 def _some(prefix: KVBlock | ArrivingKV | None) -> list[KVBlock | ArrivingKV]:
     return [] if prefix is None else [prefix]
 
@@ -167,7 +176,7 @@ def _sequence(
     model: RotaryModel, blocks: Sequence[KVBlock | ArrivingKV], places: Sequence[int]
 ) -> tuple[SequenceKV, int]:
     row, end = Row(SequenceKV(model.n_layers)), 0
-    if any(isinstance(block, ArrivingKV) for block in blocks):
+    if blocks:
         reserve(model, row, sum(block.n_tokens for block in blocks))
     for block, place in zip(blocks, places, strict=True):
         place_row(model, row, block, place)

@@ -14,7 +14,7 @@ from ctxpress.cache.codecs.entropy.compiling import compiled
 from ctxpress.cache.codecs.entropy.vectors import bits_of_float, float_of_bits, halves_at
 from ctxpress.engine.rope import RotaryAngles
 
-__all__ = ["can_place", "place_keys", "placed_keys"]
+__all__ = ["can_place", "place_keys", "place_layer"]
 
 _QUIET = uint32(0x7FC0)
 
@@ -50,18 +50,33 @@ def place_keys(
     )  # fmt: skip
 
 
-def placed_keys(keys: torch.Tensor, angles: RotaryAngles, dtype: torch.dtype) -> torch.Tensor:
-    """Un-rotated keys ``(n_layers, n_kv_heads, n_tokens, head_dim)``, rotated, in ``dtype``.
+def place_layer(
+    pair: tuple[torch.Tensor, torch.Tensor],
+    angles: RotaryAngles,
+    layer: int,
+    dtype: torch.dtype,
+    room: tuple[torch.Tensor, torch.Tensor] | None,
+    *,
+    rotated: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values of a layer as attention meets them, ``(n_kv_heads, n_tokens, head_dim)``.
 
-    Bit by bit what :func:`place_keys` gives where that is used for single layers.
+    ``pair``: both as they were kept. Keys are turned to the positions of ``angles`` unless they are
+    ``rotated`` already. They are written to ``room`` where there is one, else they are tensors of
+    their own, of ``dtype``.
     """
-    place = torch.empty(keys.shape, dtype=dtype, device=keys.device)
-    for layer, (one, other) in enumerate(zip(keys, place, strict=True)):
-        if can_place(one, other):
-            place_keys(one, *angles.layers[layer], other)
-        else:
-            other.copy_(angles.rotate(one, layer))
-    return place
+    keys, values = (tensor.to(angles.device) for tensor in pair)
+    if room is not None and not rotated and can_place(keys, room[0]):
+        place_keys(keys, *angles.layers[layer], room[0])
+        with torch.inference_mode():  # a forward pass may have made the buffers in that mode
+            room[1].copy_(values)
+        return room
+    if not rotated:
+        keys = angles.rotate(keys, layer)
+    if room is None:
+        return keys.to(dtype), values.to(dtype)
+    with torch.inference_mode():
+        return room[0].copy_(keys), room[1].copy_(values)
 
 
 @compiled
