@@ -31,8 +31,10 @@ from ctxpress.stage import Skip, StageContext, StageSkip, StageTraits
 
 __all__ = ["ReorderConfig", "ReorderStage", "edges_first", "register_stages"]
 
-_ALGORITHM = "reorder/2"
+_ALGORITHM = "reorder/3"
 _LONGEST_NAME = 40
+_PART_AT_THE_ENDS = 0.5
+"""The part of the documents whose order matters: models make little of what is in the middle."""
 
 
 class ReorderConfig(BaseModel):
@@ -154,7 +156,9 @@ class ReorderStage:
         known = known_scores(self._scorer, question, document, members, context)
         if known is not None:
             return known
-        relevances = score_passages(self._scorer, question, document, members, context)
+        relevances = score_passages(
+            self._scorer, question, document, members, context, keep_ratio=_PART_AT_THE_ENDS
+        )
         return [relevance.score for relevance in relevances]
 
 

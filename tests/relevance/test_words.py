@@ -97,3 +97,8 @@ STEMS = st.sampled_from(["studi", "box", "run", "die", "di", "ti", "塔高", "3.
 def test_words_among_are_the_wanted_ones_in_their_places(text: str, wanted: set[str]) -> None:
     expected = [word if word in wanted else None for word in words_of(text)]
     assert words_among(text, wanted) == expected
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_text_in_ascii_has_the_words_that_it_has_among_others(text: str) -> None:
+    assert [*words_of(text), "π"] == words_of(f"{text} π")
