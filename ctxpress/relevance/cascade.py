@@ -138,7 +138,9 @@ class CascadeScorer:
             read(chunks)
         else:
             ranked = self._ranked(question, chunks, checkpoint)
-            share = 1.0 if talks else max(self._read_share, keep_ratio or 0.0)
+            share = max(self._read_share, keep_ratio or 0.0)
+            if talks or ranked[0][1] == 0:  # words do not tell what answers
+                share = 1.0
             parts = [
                 part
                 for chunk, mask in self._most_alike(question, ranked, share)
@@ -188,8 +190,8 @@ class CascadeScorer:
         ]
         sizes = [len(chunk.sentences) for chunk, _ in ranked]
         around = np.repeat(np.array([affinity for _, affinity in ranked], np.float32), sizes)
-        own = _of_best(self._affinity.of(question, alone))
-        order = np.argsort(-(own + around), kind="stable")
+        worth = _of_best(self._affinity.of(question, alone)) + around
+        order = np.argsort(-worth, kind="stable")
         lengths = np.array([len(sentence.text) for sentence in alone])[order]
         chosen = np.zeros(len(alone), bool)
         before = np.cumsum(lengths) - lengths

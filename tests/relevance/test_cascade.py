@@ -112,6 +112,12 @@ def test_few_texts_are_read_whole() -> None:
     assert characters_read(reader) == characters(texts)
 
 
+def test_a_question_of_function_words_leaves_nothing_out() -> None:
+    texts, reader = documents(20), TableReader()
+    scorer(reader, read_share=0.5).score("What was it about?", texts, keep_ratio=0.01)
+    assert characters_read(reader) == characters(texts)
+
+
 def test_sentences_least_like_the_question_go_unread() -> None:
     texts, reader = documents(20), TableReader()
     scorer(reader, read_share=0.5).score(QUESTION, texts, keep_ratio=0.01)
