@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -134,11 +134,18 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 def _end(say: Callable[[], None], *, wait: bool) -> None:
     """Say that all was shown; then wait for Ctrl-C, which is how a demo ends."""
-    # The words are inside: they ask for Ctrl-C, and somebody may be quicker than the next line.
-    with contextlib.suppress(KeyboardInterrupt) if wait else contextlib.nullcontext():
+    if not wait:
         say()
-        if wait:
-            threading.Event().wait()
+        return
+    # No exception, which would break off what is printed: the words ask for Ctrl-C, and somebody
+    # may be quicker than they are. A handler may put into this queue whatever goes on.
+    asked: SimpleQueue[int] = SimpleQueue()
+    before = signal.signal(signal.SIGINT, lambda number, _: asked.put(number))
+    try:
+        say()
+        asked.get()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _config(upstream_url: str) -> Config:

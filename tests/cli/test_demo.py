@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import signal
 from pathlib import Path
 
 import httpx
 import pytest
 
+from ctxpress.cli.demo import _end
 from ctxpress.cli.demo_samples import load_samples, read_samples
 from ctxpress.cli.demo_upstream import DemoUpstream
 from ctxpress.errors import ConfigError
@@ -71,3 +73,16 @@ def test_the_whole_demo(run: Run) -> None:
     assert "[-" in done.out
     assert "import openai" in done.out
     assert all(len(line) <= 80 for line in done.out.splitlines() if "client" not in line)
+
+
+def test_ctrl_c_in_the_last_words_breaks_nothing_off() -> None:
+    said, before = [], signal.getsignal(signal.SIGINT)
+
+    def say() -> None:
+        said.append("until")
+        signal.raise_signal(signal.SIGINT)
+        said.append("Ctrl-C")
+
+    _end(say, wait=True)
+    assert said == ["until", "Ctrl-C"]
+    assert signal.getsignal(signal.SIGINT) is before
