@@ -42,16 +42,10 @@ class ArrivingKV:
         self.keys_rotated = header.keys_rotated
         self.n_layers, self.n_kv_heads = layout.n_layers, layout.n_kv_heads
         self.n_tokens, self.head_dim = layout.n_tokens, layout.head_dim
-        self._size_bytes = layout.decoded_bytes
         self.kept = kept
         self._released = False
         self._lock = threading.Lock()
         self._layers: list[Future[LayerKV]] = [Future() for _ in range(self.n_layers)]
-
-    @property
-    def size_bytes(self) -> int:
-        """What the block takes up when all of it is here."""
-        return self._size_bytes
 
     @property
     def first_layer(self) -> Future[LayerKV]:
