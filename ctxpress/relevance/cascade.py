@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ctxpress.document import Range
 from ctxpress.relevance.affinity import WordAffinity
 from ctxpress.relevance.bm25 import BM25Scorer
 from ctxpress.relevance.chunks import Chunk, chunks_of, parts_of
@@ -141,11 +142,7 @@ class CascadeScorer:
             share = max(self._read_share, keep_ratio or 0.0)
             if talks or ranked[0][1] == 0:  # words do not tell what answers
                 share = 1.0
-            parts = [
-                part
-                for chunk, mask in self._most_alike(question, ranked, share)
-                if (part := parts_of(chunk, mask, texts, sentences)) is not None
-            ]
+            parts = self._parts(question, ranked, share, texts, sentences)
             best = read(parts[:n_first])
             if talks or keep_ratio is None or best < _logit(self._sure):
                 read(parts[n_first:])
@@ -174,15 +171,22 @@ class CascadeScorer:
         order = np.argsort(-affinity, kind="stable")
         return [(chunks[number], float(affinity[number])) for number in order]
 
-    def _most_alike(
-        self, question: str, ranked: Sequence[tuple[Chunk, float]], share: float
-    ) -> list[tuple[Chunk, list[bool]]]:
-        """The sentences that are most like the question, as masks over those of the chunks.
+    def _parts(
+        self,
+        question: str,
+        ranked: Sequence[tuple[Chunk, float]],
+        share: float,
+        texts: Sequence[Titled],
+        sentences: Sequence[Sequence[Range]],
+    ) -> list[Chunk]:
+        """What is read of the chunks, best first: the sentences that are most like the question.
 
         They have that `share` of the text, and no more than `read_at_most` chunks have. A sentence
         is as good as its own words and those of its chunk together say.
         """
         ranked = ranked[: math.ceil(self._read_at_most / share - 1e-9)]
+        if share >= 1:
+            return [chunk for chunk, _ in ranked]
         alone = [
             Titled(chunk.read.text[start:end])
             for chunk, _ in ranked
@@ -197,7 +201,11 @@ class CascadeScorer:
         before = np.cumsum(lengths) - lengths
         chosen[order] = before < share * lengths.sum()
         masks = np.split(chosen, np.cumsum(sizes)[:-1])
-        return [(chunk, mask.tolist()) for (chunk, _), mask in zip(ranked, masks, strict=True)]
+        parts = (
+            parts_of(chunk, mask.tolist(), texts, sentences)
+            for (chunk, _), mask in zip(ranked, masks, strict=True)
+        )
+        return [part for part in parts if part is not None]
 
     def _shares(
         self, question: str, texts: Sequence[Titled], checkpoint: Callable[[], None] | None
